@@ -1,0 +1,1 @@
+"""Decoding, resampling, statistics and synthesis of audio."""

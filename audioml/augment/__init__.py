@@ -1,0 +1,1 @@
+"""Changes to training data. A plug-in changes audio features of a batch."""

@@ -1,0 +1,1 @@
+"""Sources of recordings. A plug-in lists records and reads the bytes of one."""

@@ -1,0 +1,1 @@
+"""Metrics, intervals, slices, plots and the report."""

@@ -1,0 +1,1 @@
+"""Audio bytes in, prediction out: the one path that all users of a model share."""

@@ -1,0 +1,1 @@
+"""Networks. A plug-in builds a torch module."""

@@ -1,0 +1,1 @@
+"""Drivers of the pipeline: DVC, Airflow, and the embedded stack."""

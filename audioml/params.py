@@ -1,0 +1,269 @@
+"""params.yaml as frozen, typed sections. Unknown keys are errors that name the nearest known key.
+
+The core sections live here. A section with a `name` (or `data.layout`) belongs to a plug-in, whose own
+`Params` class checks the rest; `Params.load_all_sections` does so for every plug-in at once, before any
+long work, and `Params.plugin_section` for one. Loading params imports no plug-in.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from audioml.errors import ParamsError, did_you_mean
+from audioml.plugins import check_plugin, load_plugin
+
+FILE_NAME = "params.yaml"
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+S = TypeVar("S", bound="Section")
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PluginSection(BaseModel):
+    """A section whose keys, beside `name`, belong to the plug-in of that name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+
+class DataParams(Section):
+    """Where the recordings are. Each layout plug-in subclasses this with its own keys."""
+
+    layout: str
+    source: str | None = None
+    """Folder or table file; relative paths start at the workspace. None for layouts that make their clips."""
+    pattern: str | None = None
+    """Regular expression searched in each path relative to the source, without extension; its named
+    groups become columns."""
+    label: str = "label"
+    """The column that holds the label."""
+
+
+class DataSection(DataParams):
+    """The `data` section before its layout has checked the layout's own keys."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class FeatureParams(Section):
+    """How audio is prepared before features. Each feature plug-in subclasses this with its own keys."""
+
+    sample_rate: Annotated[int, Field(ge=1000, le=192000)] = 16000
+    """Target rate in Hz; audio of any other rate is resampled with soxr."""
+    duration_s: Annotated[float, Field(gt=0)] = 1.0
+    """Length of one model input in seconds."""
+    length: Literal["pad", "segment"] = "pad"
+    """pad: centre-crop longer clips, pad shorter ones with zeros. segment: cut longer clips into
+    windows of `duration_s`; the clip's output is the mean over its windows."""
+    segment_hop_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds between windows; None takes half of `duration_s`."""
+    remove_dc: bool = True
+    """Subtract each clip's mean."""
+
+
+class IngestParams(Section):
+    """How recordings are packed."""
+
+    shard_mb: Annotated[float, Field(gt=0)] = 64.0
+    """Packed clips per shard, in megabytes of source files."""
+    shard_clips: Annotated[int, Field(gt=0)] = 2000
+    """Upper bound on clips per shard."""
+    max_bad_share: Share = 0.1
+    """The run stops when a larger share of files cannot be read."""
+
+
+Severity = Literal["fail", "warn", "off"]
+
+
+class ValidateParams(Section):
+    """What a dataset must fulfil. Each check has a bound and a severity: fail, warn or off."""
+
+    labels: list[str] | None = None
+    """The labels that may occur; None takes them as they come."""
+    min_clips_per_label: Annotated[int, Field(ge=1)] = 5
+    max_label_imbalance: Annotated[float, Field(ge=1)] = 20.0
+    """Largest class over smallest class, in clips."""
+    min_duration_s: Annotated[float, Field(ge=0)] = 0.05
+    max_duration_s: Annotated[float, Field(gt=0)] = 3600.0
+    min_sample_rate: Annotated[int, Field(ge=1000)] = 8000
+    """In Hz."""
+    max_clipped_share: Share = 0.05
+    """Share of a clip's samples at full scale."""
+    max_silent_share: Share = 0.95
+    """Share of a clip's 25 ms frames below -60 dBFS."""
+    mostly: Share = 0.98
+    """Share of clips that must be within the bounds on duration, rate, clipping and silence."""
+    severity: dict[str, Severity] = {}
+    """Overrides by check name; the defaults are in validation/suite.py."""
+
+
+class SplitParams(Section):
+    """Which clips train, tune and test."""
+
+    test: str | None = None
+    """pandas query over the manifest's columns that fixes the test set."""
+    fold: str | None = None
+    """Column with the corpus's own folds; without `test`, its highest value is the test set."""
+    group: str | None = None
+    """Column whose values stay whole in one split."""
+    test_share: Share = 0.15
+    """Share drawn for testing where neither `test` nor `fold` fixes it."""
+    validation_share: Share = 0.1
+    """Share of the remaining clips drawn for validation."""
+
+
+class TrainingParams(Section):
+    """How the model is fitted."""
+
+    max_epochs: Annotated[int, Field(ge=1)] = 60
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup_epochs: Annotated[float, Field(ge=0)] = 2.0
+    """Linear warm-up before the cosine schedule."""
+    patience: Annotated[int, Field(ge=1)] = 15
+    """Epochs without a better validation loss before training stops."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
+
+
+class EvaluateParams(Section):
+    """How the model is judged."""
+
+    bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    max_slice_values: Annotated[int, Field(ge=2)] = 50
+    """A manifest column with more distinct values than this is not a slice."""
+    worst_mistakes: Annotated[int, Field(ge=0)] = 12
+    """Mistakes shown in the report, most confident first."""
+
+
+class RegistryParams(Section):
+    """How the model is registered."""
+
+    name: str | None = None
+    """Registered name; None takes the workspace's name."""
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Names the model, the MLflow experiment and the Airflow DAG."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataSection
+    ingest: IngestParams = IngestParams()
+    validate_: Annotated[ValidateParams, Field(alias="validate")] = ValidateParams()
+    split: SplitParams = SplitParams()
+    features: PluginSection
+    task: PluginSection
+    model: PluginSection
+    augment: list[PluginSection] = []
+    training: TrainingParams = TrainingParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    registry: RegistryParams = RegistryParams()
+
+    def data_section(self) -> Any:
+        """Return the `data` section checked by its layout's own `Params`."""
+        layout = load_plugin("datasets", self.data.layout)
+        return parse_section(layout.Params, self.data.model_dump(), "data")
+
+    def plugin_section(self, kind: str) -> Any:
+        """Return the section of a plug-in kind (features, tasks, models), checked by its `Params`.
+
+        The section has the plug-in's keys only; its name is in `params.<section>.name`.
+        """
+        section: PluginSection = getattr(self, {"tasks": "task", "models": "model"}.get(kind, kind))
+        return _check_plugin_section(kind, section, kind.removesuffix("s") if kind != "features" else kind)
+
+    def augment_sections(self) -> list[tuple[str, Any]]:
+        """Return (name, section) of every augmentation, in order."""
+        return [
+            (s.name, _check_plugin_section("augment", s, f"augment.{i}")) for i, s in enumerate(self.augment)
+        ]
+
+    def load_all_sections(self) -> None:
+        """Check every plug-in's section. Imports all plug-ins in use, torch among them."""
+        self.data_section()
+        for kind in ("features", "tasks", "models"):
+            self.plugin_section(kind)
+        self.augment_sections()
+
+
+def load_params(workspace: Path) -> Params:
+    """Read `params.yaml` of a workspace.
+
+    Raises
+    ------
+    ParamsError
+        When the file is missing or not YAML, or a key or value is not valid.
+    """
+    path = workspace / FILE_NAME
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path} does not exist, so {workspace} is no audioml workspace. "
+            "Make one with: audioml init DIR --data SRC"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path} must hold a mapping of sections, but holds {type(raw).__name__}.")
+    return parse_params(raw)
+
+
+def parse_params(raw: dict[str, Any]) -> Params:
+    """Check a mapping of sections; plug-in names must exist, their keys are checked later."""
+    params = parse_section(Params, raw, "")
+    check_plugin("datasets", params.data.layout)
+    check_plugin("features", params.features.name)
+    check_plugin("tasks", params.task.name)
+    check_plugin("models", params.model.name)
+    for section in params.augment:
+        check_plugin("augment", section.name)
+    return params
+
+
+def parse_section(model: type[S], raw: dict[str, Any], where: str) -> S:
+    """Build a section from a mapping; the error names each key, its value and the nearest known key."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError("\n".join(_explain(model, item, where) for item in error.errors())) from None
+
+
+def _check_plugin_section(kind: str, section: PluginSection, where: str) -> Any:
+    keys = {k: v for k, v in section.model_dump().items() if k != "name"}
+    return parse_section(load_plugin(kind, section.name).Params, keys, where)
+
+
+def _explain(model: type[BaseModel], item: Any, where: str) -> str:
+    location = [str(part) for part in item["loc"]]
+    key = ".".join([where, *location] if where else location)
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(model, location[:-1])
+        nearest = did_you_mean(location[-1], known)
+        return f"{FILE_NAME}: unknown key '{key}'.{nearest} Known keys: {', '.join(sorted(known))}."
+    if item["type"] == "missing":
+        return f"{FILE_NAME}: '{key}' is missing; add it."
+    return f"{FILE_NAME}: '{key}' is {item['input']!r}, but: {item['msg']}."
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        for name, field in model.model_fields.items():
+            annotation = field.annotation
+            if part in (name, field.alias) and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                model = annotation
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,1 @@
+"""Steps, the graph of steps, and the runner."""

@@ -1,0 +1,106 @@
+"""What a step knows of where it runs: the workspace, its params, its paths."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from audioml.params import FILE_NAME, Params, load_params
+from audioml.store.files import hash_file
+
+STATE_DIR = ".audioml"
+"""What is no output (Airflow home, MLflow database, logs, plans) lives here, ignored by git."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """A workspace and its params. Frozen; steps get one and never change the current folder."""
+
+    workspace: Path
+    params: Params
+
+    @classmethod
+    def load(cls, workspace: Path | str = ".") -> Context:
+        """Read the params of the workspace at this path.
+
+        Raises
+        ------
+        ParamsError
+            When the folder is no workspace, or its params are not valid.
+        """
+        root = Path(workspace).resolve()
+        context = cls(root, load_params(root))
+        context.link_code()
+        return context
+
+    def path(self, relative: str) -> Path:
+        """Return the absolute path of a file of the workspace."""
+        return self.workspace / relative
+
+    def require(self, relative: str, made_by: str) -> Path:
+        """Return the path of an input, or say which step makes it.
+
+        Raises
+        ------
+        StepError
+            When the file is missing.
+        """
+        from audioml.errors import StepError
+
+        path = self.path(relative)
+        if not path.exists():
+            raise StepError(f"{relative} is missing in {self.workspace}. Make it with: audioml run {made_by}")
+        return path
+
+    @property
+    def state(self) -> Path:
+        """The folder for state that is no output."""
+        return self.workspace / STATE_DIR
+
+    @cached_property
+    def source(self) -> Path | None:
+        """The source of recordings, absolute; None for layouts that make their clips."""
+        source = self.params.data.source
+        return None if source is None else (self.workspace / Path(source).expanduser()).resolve()
+
+    @property
+    def model_name(self) -> str:
+        """The registered name of the workspace's model."""
+        return self.params.registry.name or self.params.name
+
+    def params_digest(self) -> str:
+        """Return the SHA-256 of params.yaml as it stands."""
+        return hash_file(self.path(FILE_NAME))
+
+    def link_code(self) -> None:
+        """Point `.audioml/code` at this installation of the package.
+
+        dvc.yaml names the package's files through this link as dependencies, so that `dvc repro`
+        sees a change of code, while no path of one machine gets into dvc.yaml or dvc.lock.
+        """
+        target = Path(__file__).resolve().parents[1]
+        link = self.state / "code"
+        if link.is_symlink() and os.readlink(link) == str(target):
+            return
+        self.state.mkdir(exist_ok=True)
+        fresh = self.state / f"code.{os.getpid()}"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(target)
+        fresh.replace(link)
+
+    def lock_digest(self, relative: str) -> str | None:
+        """Return the hash that dvc.lock holds for an output, or None if it holds none yet."""
+        import yaml
+
+        lock = self.path("dvc.lock")
+        if not lock.exists():
+            return None
+        stages: dict[str, Any] = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+        for stage in stages.values():
+            for out in stage.get("outs", []):
+                if out["path"] == relative:
+                    return str(out["md5"])
+        return None

@@ -1,0 +1,121 @@
+"""The pipeline on one page. Order is the order of the flow; imports nothing heavy."""
+
+from __future__ import annotations
+
+from audioml.errors import StepError, did_you_mean
+from audioml.pipeline.step import Output, Step
+
+STEPS: tuple[Step, ...] = (
+    Step(
+        name="ingest",
+        summary="pack recordings into Parquet shards and describe them in a manifest",
+        inputs=("${data.source}",),
+        outputs=(
+            Output("data/audio", persist=True),
+            Output("data/manifest.parquet", persist=True),
+            Output("data/quarantine.parquet", persist=True),
+        ),
+        params=("data", "ingest"),
+        code=("audio", "datasets/${data.layout}.py", "store", "pipeline/steps/ingest.py"),
+        mapped=True,
+    ),
+    Step(
+        name="validate",
+        summary="check the manifest with Great Expectations",
+        inputs=("data/manifest.parquet",),
+        outputs=(Output("reports/validation"), Output("reports/validation.json", kind="small")),
+        params=("validate",),
+        code=("store", "validation", "pipeline/steps/validate.py"),
+    ),
+    Step(
+        name="split",
+        summary="assign clips to train, validation and test, groups whole",
+        inputs=("data/manifest.parquet", "reports/validation.json"),
+        outputs=(Output("data/splits.parquet"),),
+        params=("seed", "split"),
+        code=("store", "pipeline/steps/split.py"),
+    ),
+    Step(
+        name="featurize",
+        summary="turn packed clips into Arrow feature shards",
+        inputs=("data/audio", "data/manifest.parquet", "reports/validation.json"),
+        outputs=(Output("features", persist=True),),
+        params=("features",),
+        code=("audio", "features", "store", "pipeline/steps/featurize.py"),
+        mapped=True,
+    ),
+    Step(
+        name="train",
+        summary="fit the model with Lightning and package it for MLflow",
+        inputs=("data/manifest.parquet", "data/splits.parquet", "features"),
+        outputs=(
+            Output("models/checkpoint.ckpt"),
+            Output("models/model.onnx"),
+            Output("models/package"),
+            Output("models/run.json", kind="small"),
+        ),
+        params=("augment", "model", "name", "seed", "task", "training"),
+        code=(
+            "augment",
+            "inference",
+            "models/${model.name}.py",
+            "registry/package.py",
+            "store",
+            "tasks/${task.name}.py",
+            "training",
+            "pipeline/steps/train.py",
+        ),
+    ),
+    Step(
+        name="evaluate",
+        summary="measure the model on held-out clips and write the report",
+        inputs=(
+            "data/audio",
+            "data/manifest.parquet",
+            "data/splits.parquet",
+            "features",
+            "models/package",
+            "models/run.json",
+        ),
+        outputs=(
+            Output("reports/metrics.json", kind="metrics"),
+            Output("reports/plots", kind="plots"),
+            Output("reports/evaluation"),
+        ),
+        params=("evaluate", "name", "seed"),
+        code=("evaluation", "inference", "tasks/${task.name}.py", "pipeline/steps/evaluate.py"),
+    ),
+    Step(
+        name="register",
+        summary="add a version to the MLflow registry with the alias challenger",
+        inputs=("models/package", "models/run.json", "reports/metrics.json"),
+        outputs=(Output("models/registered.json", kind="small"),),
+        params=("name", "registry"),
+        code=("registry", "pipeline/steps/register.py"),
+    ),
+)
+
+
+def find_step(name: str) -> Step:
+    """Return the step of this name.
+
+    Raises
+    ------
+    StepError
+        With the names of all steps and the nearest one.
+    """
+    for step in STEPS:
+        if step.name == name:
+            return step
+    names = [step.name for step in STEPS]
+    raise StepError(f"No step is called {name!r}.{did_you_mean(name, names)} Steps: {', '.join(names)}.")
+
+
+def downstream(name: str) -> list[str]:
+    """Return the names of all steps that read, directly or not, what this step writes; in order."""
+    reached = {name}
+    for step in STEPS:
+        made = {o.path for s in STEPS if s.name in reached for o in s.outputs}
+        if made & set(step.inputs):
+            reached.add(step.name)
+    return [step.name for step in STEPS if step.name in reached and step.name != name]

@@ -1,0 +1,1 @@
+"""One file per step; the file name is the step's name."""

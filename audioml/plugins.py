@@ -1,0 +1,47 @@
+"""Plug-ins by file name: `features/logmel.py` is `features.name: logmel`. No registry, no decorator.
+
+Each plug-in module has a `Params` class (a `audioml.params.Section`) for its own section, and the
+functions that its package's docstring names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from types import ModuleType
+
+from audioml.errors import UnknownPlugin, did_you_mean
+
+KINDS = ("datasets", "features", "augment", "tasks", "models")
+
+
+def plugin_names(kind: str) -> list[str]:
+    """Return the names of all plug-ins of a kind, sorted, without importing any of them."""
+    spec = importlib.util.find_spec(f"audioml.{kind}")
+    locations = spec.submodule_search_locations if spec else None
+    if not locations:
+        raise UnknownPlugin(f"There is no kind of plug-in called {kind!r}; there are {', '.join(KINDS)}.")
+    return sorted(m.name for m in pkgutil.iter_modules(locations) if not m.name.startswith("_"))
+
+
+def check_plugin(kind: str, name: str) -> str:
+    """Return `name` if such a plug-in exists.
+
+    Raises
+    ------
+    UnknownPlugin
+        With the list of names and the nearest one.
+    """
+    known = plugin_names(kind)
+    if name not in known:
+        raise UnknownPlugin(
+            f"{kind}: no plug-in is called {name!r}.{did_you_mean(name, known)} "
+            f"There are: {', '.join(known)}."
+        )
+    return name
+
+
+def load_plugin(kind: str, name: str) -> ModuleType:
+    """Import and return the plug-in module `audioml.<kind>.<name>`."""
+    return importlib.import_module(f"audioml.{kind}.{check_plugin(kind, name)}")

@@ -1,0 +1,1 @@
+"""Runs, packages, versions and aliases; alone imports mlflow."""

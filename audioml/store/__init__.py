@@ -1,0 +1,1 @@
+"""Files with whole-or-nothing writes: manifest, packed clips, feature shards."""

@@ -1,0 +1,1 @@
+"""What is learned. A plug-in says all that differs between kinds of learning."""

@@ -1,0 +1,1 @@
+"""Lightning: data module, module, fit."""

@@ -1,0 +1,1 @@
+"""Checks on the manifest; alone imports great_expectations."""
