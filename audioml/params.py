@@ -24,7 +24,7 @@ S = TypeVar("S", bound="Section")
 class Section(BaseModel):
     """Base of every section: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class PluginSection(BaseModel):
@@ -38,6 +38,7 @@ class DataParams(Section):
     """Where the recordings are. Each layout plug-in subclasses this with its own keys."""
 
     layout: str
+    """folder, filename, table or spoken_commands."""
     source: str | None = None
     """Folder or table file; relative paths start at the workspace. None for layouts that make their clips."""
     pattern: str | None = None
@@ -126,14 +127,19 @@ class TrainingParams(Section):
     max_epochs: Annotated[int, Field(ge=1)] = 60
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    """Peak of the schedule."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of AdamW."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 2.0
     """Linear warm-up before the cosine schedule."""
     patience: Annotated[int, Field(ge=1)] = 15
     """Epochs without a better validation loss before training stops."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """auto, cpu or gpu, as in Lightning."""
     devices: int | Literal["auto"] = "auto"
+    """How many devices, as in Lightning."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    """32-true, 16-mixed or bf16-mixed, as in Lightning."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
 
 
@@ -141,7 +147,9 @@ class EvaluateParams(Section):
     """How the model is judged."""
 
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
+    """Resamples behind each interval."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of each interval."""
     max_slice_values: Annotated[int, Field(ge=2)] = 50
     """A manifest column with more distinct values than this is not a slice."""
     worst_mistakes: Annotated[int, Field(ge=0)] = 12
@@ -161,6 +169,7 @@ class Params(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     """Names the model, the MLflow experiment and the Airflow DAG."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of splits, initial weights, shuffling and augmentation."""
     data: DataSection
     ingest: IngestParams = IngestParams()
     validate_: Annotated[ValidateParams, Field(alias="validate")] = ValidateParams()
@@ -257,7 +266,10 @@ def _explain(model: type[BaseModel], item: Any, where: str) -> str:
         return f"{FILE_NAME}: unknown key '{key}'.{nearest} Known keys: {', '.join(sorted(known))}."
     if item["type"] == "missing":
         return f"{FILE_NAME}: '{key}' is missing; add it."
-    return f"{FILE_NAME}: '{key}' is {item['input']!r}, but: {item['msg']}."
+    message = item["msg"].removeprefix("Value error, ")
+    if isinstance(item["input"], dict):
+        return f"{FILE_NAME}: '{key}': {message}."
+    return f"{FILE_NAME}: '{key}' is {item['input']!r}, but: {message}."
 
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -33,7 +33,7 @@ STEPS: tuple[Step, ...] = (
         inputs=("data/manifest.parquet", "reports/validation.json"),
         outputs=(Output("data/splits.parquet"),),
         params=("seed", "split"),
-        code=("store", "pipeline/steps/split.py"),
+        code=("store", "pipeline/splitting.py", "pipeline/steps/split.py"),
     ),
     Step(
         name="featurize",

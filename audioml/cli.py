@@ -1,0 +1,342 @@
+"""The commands. Each parses its options, calls one function of a lower layer, and prints its answer.
+
+Nothing heavy is imported until a command needs it: `audioml --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import audioml
+from audioml.errors import AudiomlError, ParamsError
+from audioml.pipeline.context import Context
+from audioml.pipeline.graph import STEPS, find_step
+
+app = typer.Typer(
+    help="Audio in, served and monitored models out.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+Workspace = Annotated[
+    Path, typer.Option("--workspace", "-C", help="Folder with params.yaml.", show_default="current folder")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
+ModelRef = Annotated[
+    str | None,
+    typer.Option(help="NAME@ALIAS or NAME/VERSION of a registered model.", show_default="this workspace's @champion"),
+]
+StepName = Annotated[str, typer.Argument(help=f"One of: {', '.join(s.name for s in STEPS)}.")]
+
+
+def main() -> None:
+    """Run the command line; an audioml error ends it with its message and exit status 1."""
+    try:
+        app()
+    except AudiomlError as error:
+        _err.print("[bold red]Error[/]", end=" ")
+        _err.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        _out.print(audioml.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new workspace.")],
+    data: Annotated[str | None, typer.Option(help="Folder of recordings, or a table (CSV, Parquet, JSON lines).")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="folder, filename, table or spoken_commands.", show_default="what fits SRC")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression; its named groups in file names become columns.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="Column that holds the label.")] = "label",
+    group: Annotated[str | None, typer.Option(help="Column whose values stay whole in one split.")] = None,
+    test: Annotated[str | None, typer.Option(help="pandas query over the manifest that fixes the test set.")] = None,
+    fold: Annotated[str | None, typer.Option(help="Column with the corpus's own folds.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="DIR's name")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a workspace for a folder of recordings.
+
+    Example: `audioml init birds --data ~/recordings`
+
+    Example: `audioml init digits --data fsdd/recordings --layout filename --pattern
+    '(?P<label>\\d)_(?P<speaker>\\w+)_(?P<index>\\d+)' --test 'index < 5'`
+    """
+    from audioml.orchestration.workspace import Choices, create_workspace
+
+    choices = Choices(
+        source=data, layout=layout, pattern=pattern, label=label, group=group, test=test, fold=fold, name=name
+    )
+    created = create_workspace(folder, choices)
+    if as_json:
+        _print_json(created.as_dict())
+        return
+    for line in created.findings:
+        _out.print(line, markup=False)
+    _out.print(f"[bold green]Workspace[/] {created.folder}")
+    _out.print(f"Next: cd {folder} && dvc repro    (or: audioml up, then trigger the DAG {created.name})", markup=False)
+
+
+@app.command()
+def run(
+    step: StepName,
+    plan: Annotated[bool, typer.Option("--plan", help="Only list the work items that are to do.")] = False,
+    item: Annotated[str | None, typer.Option(help="Only do the planned item of this id.")] = None,
+    collect: Annotated[bool, typer.Option("--collect", help="Only merge, check and report.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="one a core")] = None,
+    workspace: Workspace = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Run one step of the pipeline, or one part of it.
+
+    Example: `audioml run featurize`
+
+    Example: `audioml run featurize --plan`, then `audioml run featurize --item ID` for each,
+    then `audioml run featurize --collect`
+    """
+    from audioml.pipeline import runner
+
+    if sum([plan, item is not None, collect]) > 1:
+        raise ParamsError("--plan, --item and --collect are parts of a run: give one of them, or none for the whole run.")
+    found = find_step(step)
+    ctx = Context.load(workspace)
+    if plan:
+        items = runner.plan_step(ctx, found)
+        if as_json:
+            _print_json([{"id": i.id, "label": i.label} for i in items])
+        else:
+            _print_table(("item", "holds"), [(i.id, i.label) for i in items])
+        return
+    if item is not None:
+        summary = runner.work_item(ctx, found, item)
+    elif collect:
+        summary = runner.collect_step(ctx, found)
+    else:
+        summary = runner.run_step(ctx, found, jobs)
+    _print_summary(found.name, summary, as_json)
+
+
+@app.command()
+def plan(
+    step: Annotated[str | None, typer.Argument(help="Only this step, as things stand now.")] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Bring STEP's outputs back from DVC's run cache if it holds them.")
+    ] = False,
+    workspace: Workspace = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Say which steps would run, and why: which input, param or code changed.
+
+    Example: `audioml plan`
+    """
+    from audioml.orchestration import dvc
+
+    ctx = Context.load(workspace)
+    ctx.params.load_all_sections()
+    only = find_step(step) if step else None
+    decisions = dvc.decide(ctx, only)
+    if restore and only and decisions[0].run and dvc.restore_step(ctx, only):
+        decisions = [dvc.Decision(only.name, False, ("restored from DVC's run cache",))]
+    if as_json:
+        _print_json({d.step: {"run": d.run, "reasons": list(d.reasons)} for d in decisions})
+        return
+    rows = [(d.step, "run" if d.run else "up to date", "\n".join(d.reasons) if d.run else "") for d in decisions]
+    _print_table(("step", "", "why"), rows)
+
+
+@app.command()
+def record(step: StepName, workspace: Workspace = Path(), as_json: AsJson = False) -> None:
+    """Record a step that ran outside `dvc repro` in dvc.lock and DVC's cache.
+
+    Example: `audioml run featurize && audioml record featurize`
+    """
+    from audioml.orchestration import dvc
+
+    found = find_step(step)
+    dvc.record_step(Context.load(workspace), found)
+    _print_summary(found.name, {"recorded": [o.path for o in found.outputs]}, as_json)
+
+
+@app.command()
+def render(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if dvc.yaml is not as rendered.")] = False,
+    workspace: Workspace = Path(),
+) -> None:
+    """Write dvc.yaml from the graph of steps; needed after an upgrade of audioml that changes it.
+
+    Example: `audioml render`
+    """
+    from audioml.orchestration import dvc
+    from audioml.store.files import write_text
+
+    ctx = Context.load(workspace)
+    if not check:
+        write_text(ctx.path("dvc.yaml"), dvc.render_dvc_yaml(ctx.params))
+    dvc.check_rendering(ctx)
+    _out.print(f"{ctx.path('dvc.yaml')} is as rendered.", markup=False)
+
+
+@app.command()
+def up(
+    airflow_port: Annotated[int | None, typer.Option(min=1, max=65535, show_default="a free port")] = None,
+    mlflow_port: Annotated[int | None, typer.Option(min=1, max=65535, show_default="a free port")] = None,
+    workspace: Workspace = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Start Airflow and MLflow for this workspace, in the background.
+
+    Example: `audioml up --airflow-port 8080 --mlflow-port 5000`
+    """
+    from audioml.orchestration import stack
+
+    ctx = Context.load(workspace)
+    _print_stack(stack.up(ctx, airflow_port=airflow_port, mlflow_port=mlflow_port), as_json)
+
+
+@app.command()
+def down(workspace: Workspace = Path(), as_json: AsJson = False) -> None:
+    """Stop everything that `audioml up` started; leaves no process behind.
+
+    Example: `audioml down`
+    """
+    from audioml.orchestration import stack
+
+    stopped = stack.down(Context.load(workspace))
+    if as_json:
+        _print_json({"stopped": stopped})
+    else:
+        _out.print(f"Stopped: {', '.join(stopped)}" if stopped else "Nothing was running.", markup=False)
+
+
+@app.command()
+def status(workspace: Workspace = Path(), as_json: AsJson = False) -> None:
+    """Show what of the stack is running, with addresses, logs and the login.
+
+    Example: `audioml status --json`
+    """
+    from audioml.orchestration import stack
+
+    _print_stack(stack.status(Context.load(workspace)), as_json)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the demo's workspace is made.")] = Path(
+        "audioml-demo"
+    ),
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the stack at the end.")] = False,
+) -> None:
+    """Run the whole product on a corpus of spoken commands that it makes on the spot.
+
+    Example: `audioml demo`
+    """
+    from audioml.orchestration.demo import run_demo
+
+    run_demo(folder, stop=stop)
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files of any format.")],
+    model: ModelRef = None,
+    workspace: Workspace = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Predict with a registered model.
+
+    Example: `audioml predict clip.wav --model digits@champion`
+    """
+    from audioml.serving.batch import predict_files
+
+    answers = predict_files(Context.load(workspace), files, model)
+    if as_json:
+        _print_json(answers)
+        return
+    rows = [
+        (a["file"], a["label"], f"{a['probability']:.3f}") if "label" in a else (a["file"], "-", a["error"])
+        for a in answers
+    ]
+    _print_table(("file", "label", "probability"), rows)
+
+
+@app.command()
+def serve(
+    model: ModelRef = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    workspace: Workspace = Path(),
+) -> None:
+    """Serve a registered model over HTTP: POST /predict with audio as multipart file or raw body.
+
+    Example: `audioml serve --port 8000`, then `curl -F file=@clip.wav localhost:8000/predict`
+    """
+    from audioml.serving.run import serve as run_server
+
+    run_server(Context.load(workspace), model, host, port)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _print_table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(box=None, header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*[str(cell).replace("[", r"\[") for cell in row])
+    _out.print(table)
+
+
+def _print_summary(step: str, summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
+        return
+    text = ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in summary.items())
+    _out.print(f"{step}: {text or 'done'}", markup=False, soft_wrap=True)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{k} {_short(v)}" for k, v in value.items()) + ")"
+    if isinstance(value, list | tuple):
+        return " ".join(_short(v) for v in value)
+    return str(value)
+
+
+def _print_stack(stack_status: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(stack_status)
+        return
+    rows = [
+        (name, "running" if s["running"] else "stopped", s.get("url") or "", s["log"])
+        for name, s in stack_status["services"].items()
+    ]
+    _print_table(("service", "state", "address", "log"), rows)
+    if login := stack_status.get("login"):
+        _out.print(f"Airflow login: {login['username']} / {login['password']}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Labels in file names: a regular expression with named groups finds them and other columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audioml.datasets._files import check_folder, list_files, read_file
+from audioml.datasets._record import EXAMPLES, Record, add_pattern_columns, match_pattern, set_labels
+from audioml.errors import ParamsError, SourceError
+from audioml.params import DataParams
+
+
+class Params(DataParams):
+    """File names have no keys of their own; `pattern` is required."""
+
+
+def scan(data: Params, source: Path | None) -> list[Record]:
+    """Return all recordings below the source, sorted by path.
+
+    Raises
+    ------
+    ParamsError
+        When `pattern` is missing or not valid, or has no group for the label.
+    SourceError
+        When the source is no folder or holds no recordings, or the pattern does not match every file.
+    """
+    root = check_folder(source, data.layout)
+    if data.pattern is None:
+        raise ParamsError(
+            "data.layout 'filename' needs data.pattern: a regular expression with a named group for the label, "
+            r"such as (?P<label>\w+)_(?P<speaker>\w+)_\d+"
+        )
+    files = list_files(root)
+    if not files:
+        raise SourceError(f"{root} holds no recordings. Correct data.source in params.yaml.")
+    matched = match_pattern([record.path for record in files], data.pattern)
+    if unmatched := [record.path for record, found in zip(files, matched, strict=True) if found is None]:
+        raise SourceError(
+            f"data.pattern {data.pattern!r} does not match {len(unmatched)} of {len(files)} files, so their label is "
+            f"missing: {', '.join(map(repr, unmatched[:EXAMPLES]))}{' ...' if len(unmatched) > EXAMPLES else ''}. "
+            "Widen the pattern, or move these files elsewhere."
+        )
+    return set_labels(add_pattern_columns(files, data.pattern), data)
+
+
+def read(data: Params, source: Path | None, record: Record) -> bytes:
+    """Return the bytes of one recording."""
+    return read_file(check_folder(source, data.layout), record)

@@ -1,0 +1,64 @@
+"""One folder per class: the first folder below the source is the label, files may lie deeper."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from audioml.datasets._files import check_folder, is_visible, list_files, read_file
+from audioml.datasets._record import EXAMPLES, Record, add_pattern_columns, set_labels
+from audioml.errors import SourceError
+from audioml.params import DataParams
+
+
+class Params(DataParams):
+    """Class folders have no keys of their own."""
+
+
+def scan(data: Params, source: Path | None) -> list[Record]:
+    """Return the recordings of all class folders, sorted by path.
+
+    The folder's name is the column `label`, or `folder` where `data.label` names another column. A file that
+    lies beside the class folders gets the problem `unlabelled`.
+
+    Raises
+    ------
+    SourceError
+        When the source is no folder, has no class folders, or one of them is empty.
+    """
+    root = check_folder(source, data.layout)
+    files = list_files(root)
+    _check_classes(root, files)
+    column = "label" if data.label == "label" else "folder"
+    records = [_add_folder(record, column) for record in files]
+    return set_labels(add_pattern_columns(records, data.pattern), data)
+
+
+def read(data: Params, source: Path | None, record: Record) -> bytes:
+    """Return the bytes of one recording."""
+    return read_file(check_folder(source, data.layout), record)
+
+
+def _add_folder(record: Record, column: str) -> Record:
+    folder, _, rest = record.path.partition("/")
+    if not rest:
+        problem = ("unlabelled", "lies beside the class folders; move it into one")
+        return replace(record, columns={column: None}, problem=problem)
+    return replace(record, columns={column: folder})
+
+
+def _check_classes(root: Path, files: list[Record]) -> None:
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and is_visible(path.name))
+    if not folders:
+        raise SourceError(
+            f"{root} has no class folders ({len(files)} files lie in it directly). Put the recordings of each class "
+            "into a folder of its own, or use data.layout: filename with a data.pattern."
+        )
+    counts = Counter(record.path.partition("/")[0] for record in files if "/" in record.path)
+    if empty := [name for name in folders if not counts[name]]:
+        named = ", ".join(repr(name) for name in empty[:EXAMPLES]) + (" ..." if len(empty) > EXAMPLES else "")
+        raise SourceError(
+            f"{len(empty)} of {len(folders)} class folders in {root} hold no recordings: {named}. "
+            "Add recordings to them, or remove the folders."
+        )

@@ -1,0 +1,163 @@
+"""The evaluation as one HTML page that holds all it shows: numbers, curves, spectrograms and sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from audioml.evaluation.intervals import Interval
+from audioml.evaluation.plots import to_data_uri
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
+MAX_SLICES = 60
+MAX_MATRIX_LABELS = 60
+"""A confusion matrix of more labels than this is given as its most frequent confusions only."""
+MAX_CONFUSIONS = 12
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A clip that the model got wrong, with what is needed to see and hear why."""
+
+    path: str
+    actual: str
+    predicted: str
+    confidence: float | None
+    """Probability that the model gave to what it predicted."""
+    duration_s: float
+    shown_s: float
+    """Length of what is shown and played, from the start of the clip."""
+    sample_rate: int
+    """Of what is shown, in Hz."""
+    spectrogram: bytes
+    """PNG."""
+    audio: bytes
+    """WAV."""
+    details: dict[str, str] = field(default_factory=dict)
+    """The source's own columns, such as the speaker."""
+
+    @property
+    def spectrogram_uri(self) -> str:
+        """The picture as a ``data:`` address."""
+        return to_data_uri(self.spectrogram, "image/png")
+
+    @property
+    def audio_uri(self) -> str:
+        """The sound as a ``data:`` address."""
+        return to_data_uri(self.audio, "audio/wav")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that the report shows."""
+
+    name: str
+    metric: str
+    """Name of the primary metric."""
+    headline: Interval
+    confidence: float
+    higher_is_better: bool
+    counts: dict[str, int]
+    """Clips of each split."""
+    hours: float
+    metrics: dict[str, float]
+    """All metrics of the test set, flat."""
+    validation: float | None
+    """The primary metric on the validation set."""
+    tables: dict[str, pd.DataFrame]
+    """What the task gives; one with the columns actual and predicted becomes a confusion matrix."""
+    slices: pd.DataFrame
+    mistakes: list[Mistake]
+    n_mistakes: int
+    curves: str | None
+    """SVG of the training curves."""
+    card: dict[str, str]
+    """Where the model comes from: run, commit, digests, versions."""
+    params: str
+    """params.yaml as text."""
+
+
+def render_report(evaluation: Evaluation) -> str:
+    """Return the page as HTML. It runs no script and asks nothing of any host."""
+    own = resources.files("audioml.evaluation")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": format_percent, "number": format_number}
+    template = environment.from_string(own.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    tables = dict(evaluation.tables)
+    confusion = next((name for name, table in tables.items() if list(table.columns) == ["actual", "predicted"]), None)
+    pairs = tables.pop(confusion) if confusion else None
+    return template.render(
+        evaluation=evaluation,
+        style=own.joinpath("report.css").read_text(encoding="utf-8"),
+        policy=POLICY,
+        matrix=None if pairs is None else count_confusions(pairs),
+        confusions=[] if pairs is None else list_confusions(pairs),
+        tables={name: describe_table(table) for name, table in tables.items()},
+        slices=evaluation.slices.head(MAX_SLICES).to_dict("records"),
+        hidden_slices=max(0, len(evaluation.slices) - MAX_SLICES),
+    )
+
+
+def count_confusions(pairs: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the confusion matrix: labels, and rows of counts with their share of the row; None if too large."""
+    counts = pd.crosstab(pairs["actual"], pairs["predicted"])
+    labels = sorted(set(counts.index) | set(counts.columns))
+    if len(labels) > MAX_MATRIX_LABELS:
+        return None
+    counts = counts.reindex(index=labels, columns=labels, fill_value=0)
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    rows = [
+        {
+            "label": label,
+            "cells": [
+                {"count": int(counts.loc[label, other]), "share": float(shares.loc[label, other]), "label": other}
+                for other in labels
+            ],
+        }
+        for label in labels
+    ]
+    return {"labels": labels, "rows": rows}
+
+
+def list_confusions(pairs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the most frequent confusions: actual, predicted, count, and share of the actual label's clips."""
+    wrong = pairs[pairs["actual"] != pairs["predicted"]]
+    counts = wrong.groupby(["actual", "predicted"]).size().sort_values(ascending=False, kind="stable")
+    total = pairs["actual"].value_counts()
+    return [
+        {"actual": actual, "predicted": predicted, "count": int(count), "share": count / total[actual]}
+        for (actual, predicted), count in counts.head(MAX_CONFUSIONS).items()
+    ]
+
+
+def describe_table(table: pd.DataFrame) -> dict[str, Any]:
+    """Return a table's columns and rows, with those columns marked whose values are shares from 0 to 1."""
+    shares = [
+        str(name)
+        for name in table.columns
+        if pd.api.types.is_float_dtype(table[name]) and table[name].dropna().between(0, 1).all()
+    ]
+    return {"columns": [str(c) for c in table.columns], "rows": table.to_dict("records"), "shares": shares}
+
+
+def format_percent(share: float | None, digits: int = 1) -> str:
+    """Return a share as a percentage; all and nothing without digits, and never rounded up to all."""
+    if share is None or pd.isna(share):
+        return "–"
+    text = f"{100 * share:.{digits}f}"
+    if share < 1 and float(text) >= 100:
+        text = f"{100 - 10**-digits:.{digits}f}"
+    return ("100" if share == 1 else "0" if share == 0 else text) + "\N{NO-BREAK SPACE}%"
+
+
+def format_number(value: Any) -> str:
+    """Return a number as people read it; anything else as text."""
+    if isinstance(value, float):
+        return "–" if pd.isna(value) else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

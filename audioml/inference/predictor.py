@@ -1,0 +1,165 @@
+"""Audio bytes in, predictions out: decoding, features and ONNX, by the same code as training. No torch.
+
+Evaluation, the MLflow package, the server and the command line all use this one path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import ArrayLike, NDArray
+
+from audioml.audio.decode import decode
+from audioml.audio.prepare import prepare_audio
+from audioml.errors import DecodeError, StoreError
+from audioml.inference.description import MODEL, Description, read_description
+from audioml.params import parse_section
+from audioml.plugins import load_plugin
+
+Floats = NDArray[np.float32]
+
+BATCH_WINDOWS = 64
+"""Windows that go through the network at a time: more gain nothing and cost memory."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that is ready to answer. Safe to share between threads."""
+
+    description: Description
+    session: onnxruntime.InferenceSession
+    task: ModuleType
+    feature_plugin: ModuleType
+    feature_params: Any
+
+    @classmethod
+    def load(cls, folder: Path, threads: int = 1) -> Predictor:
+        """Load the model in a folder that holds `model.onnx` and `model.json`.
+
+        Parameters
+        ----------
+        threads
+            Within one call; 0 takes one a core. Small networks gain little from more than one.
+
+        Raises
+        ------
+        StoreError
+            When a file is missing or damaged.
+        ParamsError
+            When this version of audioml has not the plug-ins or keys that the model was made with.
+        """
+        description = read_description(folder)
+        feature_plugin = load_plugin("features", description.features["name"])
+        feature_params = parse_section(feature_plugin.Params, description.features["params"], "features")
+        task = load_plugin("tasks", description.task["name"])
+        return cls(description, _open_session(folder / MODEL, threads), task, feature_plugin, feature_params)
+
+    def predict(self, clips: Sequence[bytes]) -> list[dict[str, Any]]:
+        """Return what the task says of each clip, such as its label and probabilities.
+
+        Parameters
+        ----------
+        clips
+            Whole audio files, of any format, rate and length.
+
+        Raises
+        ------
+        DecodeError
+            When a clip cannot be read; with more than one, the detail says which, counted from 0.
+        """
+        outputs = self.predict_outputs(clips)
+        return [self.task.describe(self.description.targets, output) for output in outputs]
+
+    def predict_outputs(self, clips: Sequence[bytes]) -> Floats:
+        """Return each clip's output, (clips, ...): for classification its probabilities. Raises as `predict`."""
+        windows: list[Floats] = []
+        clip_of: list[int] = []
+        for i, data in enumerate(clips):
+            try:
+                features = self.extract(data)
+            except DecodeError as error:
+                if len(clips) == 1:
+                    raise
+                raise DecodeError(error.reason, f"clip {i}: {error.detail}") from None
+            windows.append(features)
+            clip_of += [i] * len(features)
+        if not windows:
+            return self.merge_clips(self.run_features(np.empty((0, *self.description.input_shape), np.float32)), [])[1]
+        return self.merge_clips(self.run_features(np.concatenate(windows)), clip_of)[1]
+
+    def extract(self, data: bytes) -> Floats:
+        """Return the features of an audio file's windows, float32 (windows, bins, frames).
+
+        Raises
+        ------
+        DecodeError
+            When the bytes cannot be read as audio.
+        """
+        audio, sample_rate = decode(data)
+        windows, _ = prepare_audio(audio, sample_rate, self.feature_params)
+        features: Floats = self.feature_plugin.extract(self.feature_params, windows)
+        return features
+
+    def run_features(self, features: Floats) -> Floats:
+        """Return raw outputs (n, ...) of features, float32 (n, bins, frames), as they are stored.
+
+        Raises
+        ------
+        StoreError
+            When the features' shape is not the one that the model was made for.
+        """
+        if features.shape[1:] != self.description.input_shape:
+            raise StoreError(
+                f"The model {self.description.name} takes features of shape (n, *{self.description.input_shape}), "
+                f"but these have {features.shape}: they were made with other params. Train again."
+            )
+        starts = range(0, max(len(features), 1), BATCH_WINDOWS)
+        parts = [self._run(features[start : start + BATCH_WINDOWS]) for start in starts]
+        return np.concatenate(parts)
+
+    def merge_clips(self, outputs: Floats, clip_of: ArrayLike) -> tuple[NDArray[Any], Floats]:
+        """Merge raw outputs of windows into one output a clip.
+
+        Parameters
+        ----------
+        outputs
+            (windows, ...), as from `run_features`.
+        clip_of
+            (windows,): the clip of each window; any values that compare.
+
+        Returns
+        -------
+        clips
+            (clips,): each value of `clip_of` once, in order of first appearance.
+        merged
+            (clips, ...), as the task merges them.
+        """
+        names, first, position = np.unique(np.asarray(clip_of), return_index=True, return_inverse=True)
+        windows_by_clip = np.split(np.argsort(position, kind="stable"), np.cumsum(np.bincount(position))[:-1])
+        order = np.argsort(first)
+        merged = [self.task.merge_outputs(outputs[windows_by_clip[i]]) for i in order if len(names)]
+        return names[order], np.stack(merged) if merged else outputs[:0]
+
+    def _run(self, features: Floats) -> Floats:
+        (outputs,) = self.session.run(None, {self.session.get_inputs()[0].name: features})
+        raw: Floats = outputs
+        return raw
+
+
+def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not path.exists():
+        raise StoreError(f"{path} is missing. Bring it back with: dvc checkout (or: audioml run train)")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except RuntimeError as error:  # onnxruntime's own errors derive from it
+        raise StoreError(f"{path} is no ONNX model that onnxruntime can load: {error}") from None

@@ -1,0 +1,102 @@
+"""Settings of the embedded Airflow: SQLite, LocalExecutor, one user; secrets made once per workspace."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from audioml.orchestration.services import MARK
+from audioml.pipeline.context import Context
+from audioml.ports import LOCAL
+from audioml.store.files import read_json, write_json
+
+USERNAME = "admin"
+PASSWORDS, SECRETS = "passwords.json", "secrets.json"
+WEEK_S = 7 * 24 * 3600
+
+
+def airflow_home(state: Path) -> Path:
+    """Return the folder of Airflow's database, logs and secrets."""
+    return state / "airflow"
+
+
+def read_login(state: Path) -> dict[str, str] | None:
+    """Return `username` and `password` of the workspace's Airflow, or None before its first start."""
+    path = airflow_home(state) / PASSWORDS
+    return {"username": USERNAME, "password": read_json(path)[USERNAME]} if path.exists() else None
+
+
+def make_secrets(home: Path) -> dict[str, str]:
+    """Return the keys of the embedded Airflow; makes them, and the password, the first time."""
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / SECRETS
+    if not path.exists():
+        fernet_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        keys = {"fernet_key": fernet_key, "jwt_secret": secrets.token_hex(32), "api_secret_key": secrets.token_hex(32)}
+        _write_private(home / PASSWORDS, {USERNAME: secrets.token_urlsafe(12)})
+        _write_private(path, keys)
+    loaded: dict[str, str] = read_json(path)
+    return loaded
+
+
+def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, str]:
+    """Return the environment of the Airflow processes of a workspace, and so of the steps they run."""
+    home = airflow_home(ctx.state)
+    keys = make_secrets(home)
+    url = f"http://{LOCAL}:{port}"
+    settings: dict[tuple[str, str], Any] = {
+        ("core", "executor"): "LocalExecutor",
+        ("core", "dags_folder"): ctx.path("dags"),
+        ("core", "load_examples"): False,
+        ("core", "dags_are_paused_at_creation"): False,
+        ("core", "parallelism"): max(2, os.cpu_count() or 1),
+        ("core", "hostname_callable"): "socket.gethostname",
+        ("core", "fernet_key"): keys["fernet_key"],
+        ("core", "execution_api_server_url"): f"{url}/execution/",
+        ("core", "auth_manager"): "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+        ("core", "simple_auth_manager_users"): f"{USERNAME}:admin",
+        ("core", "simple_auth_manager_all_admins"): False,
+        ("core", "simple_auth_manager_passwords_file"): home / PASSWORDS,
+        # Writers of the one SQLite file wait for each other up to 60 s instead of failing.
+        ("database", "sql_alchemy_conn"): f"sqlite:///{home / 'airflow.db'}?timeout=60",
+        ("logging", "base_log_folder"): home / "logs",
+        ("logging", "colored_console_log"): False,
+        ("api", "host"): LOCAL,
+        ("api", "port"): port,
+        ("api", "base_url"): url,
+        ("api", "workers"): 1,
+        ("api", "secret_key"): keys["api_secret_key"],
+        ("api", "instance_name"): f"audioml: {ctx.params.name}",
+        ("api_auth", "jwt_secret"): keys["jwt_secret"],
+        # Training may take days and keep both the machine and the API server busy.
+        ("execution_api", "jwt_expiration_time"): WEEK_S,
+        ("workers", "max_failed_heartbeats"): 60,
+        ("workers", "execution_api_timeout"): 30.0,
+        ("scheduler", "task_instance_heartbeat_timeout"): 900,
+        ("scheduler", "scheduler_idle_sleep_time"): 0.25,
+        ("scheduler", "orphaned_tasks_check_interval"): 15.0,
+        ("dag_processor", "refresh_interval"): 5,
+        ("dag_processor", "min_file_process_interval"): 15,
+        ("dag_processor", "parsing_processes"): 1,
+        ("dag_processor", "print_stats_interval"): 600,
+    }
+    return {
+        **os.environ,
+        **{f"AIRFLOW__{section}__{key}".upper(): str(value) for (section, key), value in settings.items()},
+        "AIRFLOW_HOME": str(home),
+        "AUDIOML_WORKSPACES": str(ctx.workspace),
+        "MLFLOW_TRACKING_URI": mlflow_url,
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), LOCAL])),
+        MARK: str(ctx.state),
+        "SPT_NOENV": "1",  # setproctitle would overwrite the environment, and the mark with it.
+        **dict.fromkeys(("MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS", "DO_NOT_TRACK"), "true"),
+        "GX_ANALYTICS_ENABLED": "false",
+    }
+
+
+def _write_private(path: Path, value: dict[str, str]) -> None:
+    write_json(path, value)
+    path.chmod(0o600)

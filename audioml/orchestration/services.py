@@ -1,0 +1,163 @@
+"""Background processes of a workspace: what runs, where its log is, and how to end all of it.
+
+`stack.json` in the state folder has a record of each service. Every process of a stack also carries the mark
+`AUDIOML_STACK` in its environment, which children inherit whatever sessions or groups they make, so that
+`stop_all` finds those too that no record names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from audioml.store.files import read_json, write_json
+
+MARK = "AUDIOML_STACK"
+"""Environment variable of every process of a stack; holds the workspace's state folder."""
+RECORD = "stack.json"
+STOP_TIMEOUT_S = 6.0
+"""Seconds from SIGTERM to SIGKILL. Steps are safe to kill, and Airflow's scheduler waits for them to end."""
+LOG_TAIL_LINES = 20
+
+
+@dataclass(frozen=True)
+class Service:
+    """One background process, as `stack.json` describes it."""
+
+    name: str
+    pid: int
+    create_time: float
+    """Start of the process in seconds since the epoch; tells it from a later process with its pid."""
+    port: int | None
+    url: str | None
+    log: str
+
+    def runs(self) -> bool:
+        """Return whether this very process still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.create_time) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def log_tail(self) -> str:
+        """Return the last lines of the log."""
+        return log_tail(Path(self.log))
+
+
+def describe_process(name: str, pid: int, log: Path, *, port: int | None = None, url: str | None = None) -> Service:
+    """Return the record of a process that was just started; one that has ended already gets no start time."""
+    try:
+        created = float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        created = 0.0
+    return Service(name, pid, created, port, url, str(log))
+
+
+def read_services(state: Path) -> dict[str, Service]:
+    """Return the recorded services by name, whether they still run or not."""
+    try:
+        records = read_json(state / RECORD)["services"]
+        return {name: Service(name=name, **record) for name, record in records.items()}
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+        return {}
+
+
+def write_services(state: Path, services: Iterable[Service]) -> None:
+    """Record services in `stack.json`."""
+    records = {s.name: {k: v for k, v in asdict(s).items() if k != "name"} for s in services}
+    write_json(state / RECORD, {"services": records})
+
+
+def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
+    """Return the last lines of a log; an empty string if there is none."""
+    if not path.exists():
+        return ""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return "".join(deque(file, maxlen=lines)).rstrip()
+
+
+def marked_processes(state: Path) -> list[psutil.Process]:
+    """Return all processes that carry the mark of this stack, except this one and those it runs under."""
+    spared = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        if process.pid in spared:
+            continue
+        try:
+            if process.environ().get(MARK) == str(state) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, OSError):
+            continue
+    return found
+
+
+def stop_services(services: Iterable[Service]) -> None:
+    """Ask services to end; end them and all their descendants after some seconds."""
+    roots = [psutil.Process(s.pid) for s in services if s.runs()]
+    tree = list(roots)
+    for root in roots:
+        try:
+            tree.extend(root.children(recursive=True))
+        except psutil.NoSuchProcess:
+            continue
+    _end(roots, tree)
+
+
+def stop_processes(processes: Iterable[psutil.Process]) -> None:
+    """End processes at once."""
+    _end([], list(processes))
+
+
+def stop_all(state: Path) -> None:
+    """End every process of a stack: the recorded services first, then whatever else carries its mark."""
+    marked = marked_processes(state)
+    recorded = {s.pid for s in read_services(state).values() if s.runs()}
+    _end([p for p in marked if p.pid in recorded], marked)
+    for _ in range(3):  # A process may start another between being listed and being killed.
+        left = marked_processes(state)
+        if not left:
+            break
+        _end([], left)
+    (state / RECORD).unlink(missing_ok=True)
+
+
+def _end(ask: list[psutil.Process], kill: list[psutil.Process]) -> None:
+    """Send SIGTERM to `ask` and wait for all of `kill`; SIGKILL those of `kill` that are left then."""
+    _signal(ask, psutil.Process.terminate)
+    deadline = time.monotonic() + (STOP_TIMEOUT_S if ask else 0.0)
+    left = _alive(kill)
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = _alive(left)
+    _signal(left, psutil.Process.kill)
+    # Not psutil's wait: a process that another living process started stays a zombie until that one reaps it.
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while _alive(left) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _signal(processes: Iterable[psutil.Process], send: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        try:
+            send(process)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    alive = []
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return alive

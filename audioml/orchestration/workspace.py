@@ -1,0 +1,196 @@
+"""Make a workspace: look at the source, choose params, write the files, initialise git and DVC."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audioml.datasets._inspect import SourceSummary, inspect_source
+from audioml.errors import DatasetError, ParamsError, ServiceError, SourceError
+from audioml.orchestration.dag_file import DAG_FILE
+from audioml.orchestration.dvc import init_dvc, render_dvc_yaml
+from audioml.orchestration.params_file import render_params
+from audioml.params import FILE_NAME, parse_params
+from audioml.pipeline.context import Context
+from audioml.plugins import check_plugin, load_plugin
+from audioml.store.files import write_text
+
+GITIGNORE = """\
+/.audioml/
+/data/
+/features/
+/models/checkpoint.ckpt
+/models/model.onnx
+/models/package/
+/reports/validation/
+/reports/plots/
+/reports/evaluation/
+__pycache__/
+"""
+DVCIGNORE = "# Byte code beside the package's sources is no change of code.\n__pycache__\n*.pyc\n"
+MAX_SAMPLE_RATE = 16000
+"""Features default to the source's own rate, but to no more than this: speech and most events lie below 8 kHz."""
+SHORT_CLIP_S = 2.5
+"""Up to here clips are taken for single words or events, and features get the finer hop."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user said of the source; None means: look and pick."""
+
+    source: str | None = None
+    layout: str | None = None
+    pattern: str | None = None
+    label: str = "label"
+    group: str | None = None
+    test: str | None = None
+    fold: str | None = None
+    name: str | None = None
+    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Further values by section, such as ``{"data": {"voices": 60}}``; they win over what was picked."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A workspace that was made."""
+
+    folder: Path
+    name: str
+    layout: str
+    findings: tuple[str, ...]
+    """What was found in the source and what was picked, a line each."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {**asdict(self), "folder": str(self.folder), "findings": list(self.findings)}
+
+
+def create_workspace(folder: Path, choices: Choices) -> Workspace:
+    """Make a workspace. Everything is checked before the first file is written.
+
+    Raises
+    ------
+    ParamsError
+        When the folder is a workspace already, or an option is not valid.
+    SourceError
+        When the source is missing, holds no recordings, or is not laid out as the options say.
+    DatasetError
+        When `group`, `fold`, `label` or `test` do not fit the columns that were found.
+    ServiceError
+        When git is not installed.
+    """
+    folder = folder.resolve()
+    if (folder / FILE_NAME).exists():
+        raise ParamsError(f"{folder} is a workspace already: it has a {FILE_NAME}. Choose another folder, or edit that file.")
+    if folder.exists() and not folder.is_dir():
+        raise ParamsError(f"{folder} is a file; a workspace is a folder. Choose another name.")
+    if shutil.which("git") is None:
+        raise ServiceError("git is not on the PATH, but a workspace is a git repository. Install git.")
+    raw, summary = _choose_params(folder, choices)
+    params = parse_params(raw)
+    found = _check_columns(folder, raw)
+    text = render_params(raw)
+
+    write_text(folder / FILE_NAME, text)
+    write_text(folder / "dvc.yaml", render_dvc_yaml(params))
+    write_text(folder / ".dvcignore", DVCIGNORE)
+    write_text(folder / "dags" / "audioml_dags.py", DAG_FILE)
+    _add_lines(folder / ".gitignore", GITIGNORE)
+    _init_git(folder)
+    Context.load(folder)
+    return Workspace(folder, params.name, params.data.layout, (*(summary.lines() if summary else ()), *found))
+
+
+def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], SourceSummary | None]:
+    source = None if choices.source is None else Path(choices.source).expanduser().resolve()
+    if choices.layout is not None:
+        check_plugin("datasets", choices.layout)
+    if source is None and choices.layout != "spoken_commands":
+        raise SourceError("--data is missing: give the folder of recordings, or a table with their paths.")
+    summary = inspect_source(source) if source is not None else None
+    layout = choices.layout or (summary.layout if summary else "spoken_commands")
+    sample_rate = min(MAX_SAMPLE_RATE, summary.sample_rate if summary else MAX_SAMPLE_RATE)
+    duration_s = summary.duration_s if summary else 1.0
+    name = choices.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name).strip("-.")
+    raw: dict[str, Any] = {
+        "name": name,
+        "data": {
+            "layout": layout,
+            "source": None if source is None else str(source),
+            "pattern": choices.pattern,
+            "label": choices.label,
+        },
+        "split": {"test": choices.test, "fold": choices.fold, "group": choices.group},
+        "features": {"name": "logmel", "sample_rate": sample_rate, **_length_params(duration_s, sample_rate)},
+        "task": {"name": "classification"},
+        "model": {"name": "bcresnet"},
+        "augment": [{"name": "time_shift"}, {"name": "specaugment"}, {"name": "mixup"}],
+    }
+    for section, values in choices.sections.items():
+        raw[section] = {**raw.get(section, {}), **values}
+    return raw, summary
+
+
+def _length_params(duration_s: float, sample_rate: int) -> dict[str, Any]:
+    """Return window and hop for clips of this length: 25 ms each 10 ms for words, 40 ms each 20 ms for longer ones."""
+    short = duration_s <= SHORT_CLIP_S
+    win_length = round(sample_rate * (0.025 if short else 0.040))
+    return {
+        "duration_s": duration_s,
+        "n_fft": 1 << (win_length - 1).bit_length(),
+        "win_length": win_length,
+        "hop_length": round(sample_rate * (0.010 if short else 0.020)),
+        "n_mels": 40,
+    }
+
+
+def _check_columns(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:
+    """List the source with the chosen layout, and check that the named columns are there.
+
+    `split` checks the test query itself, once the manifest is made; here it must at least name known columns.
+    """
+    params = parse_params(raw)
+    data = params.data_section()
+    source = Context(folder, params).source
+    records = load_plugin("datasets", params.data.layout).scan(data, source)
+    columns = sorted({name for record in records for name in record.columns})
+    for option, column in (("--group", params.split.group), ("--fold", params.split.fold)):
+        if column is not None and column not in columns:
+            raise DatasetError(
+                f"{option} {column}: no recording has such a column. Columns: {', '.join(columns)}. "
+                "Name one of them, or add it with --pattern."
+            )
+    labels = sorted({str(record.columns["label"]) for record in records if "label" in record.columns})
+    shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
+    return (f"Layout {params.data.layout}: {len(records):,} recordings, {len(labels)} labels ({shown})",)
+
+
+def _init_git(folder: Path) -> None:
+    if not (folder / ".git").exists():
+        _git(folder, "init", "--quiet")
+    if not (folder / ".dvc").exists():
+        init_dvc(folder)
+    _git(folder, "add", "-A")
+    identity = [] if _has_identity(folder) else ["-c", "user.name=audioml", "-c", "user.email=audioml@localhost"]
+    _git(folder, *identity, "commit", "--quiet", "--no-verify", "-m", "Make an audioml workspace")
+
+
+def _has_identity(folder: Path) -> bool:
+    return subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], cwd=folder, capture_output=True).returncode == 0
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ServiceError(f"git {' '.join(arguments)} in {folder} failed: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def _add_lines(path: Path, text: str) -> None:
+    present = path.read_text(encoding="utf-8") if path.exists() else ""
+    missing = [line for line in text.splitlines() if line not in present.splitlines()]
+    if missing:
+        write_text(path, present + "\n".join(missing) + "\n")

@@ -1,0 +1,50 @@
+"""register: the trained and measured package becomes a version in the MLflow registry."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from audioml.pipeline.context import STATE_DIR, Context
+from audioml.pipeline.step import Item
+from audioml.registry.tracking import tracking
+from audioml.registry.versions import register_package
+from audioml.store.files import read_json, write_json
+
+PACKAGE, RUN, METRICS = "models/package", "models/run.json", "reports/metrics.json"
+REGISTERED = "models/registered.json"
+WORK = "register.json"
+
+
+def plan(ctx: Context) -> list[Item]:
+    """Return the one item: the package."""
+    return [Item(id="version", label=f"a version of {ctx.model_name}")]
+
+
+def work(ctx: Context, item: Item) -> dict[str, Any]:
+    """Register the package. One that is registered already keeps its version."""
+    package = ctx.require(PACKAGE, made_by="train")
+    run_id: str = read_json(ctx.require(RUN, made_by="train"))["run_id"]
+    metrics = flatten_metrics(read_json(ctx.require(METRICS, made_by="evaluate")))
+    with tracking(ctx):
+        version = asdict(register_package(ctx, package, run_id, metrics))
+    write_json(ctx.state / WORK, version)
+    return {"name": version["name"], "version": version["version"], "aliases": version["aliases"]}
+
+
+def collect(ctx: Context) -> dict[str, Any]:
+    """Write what was registered into the workspace."""
+    registered: dict[str, Any] = read_json(ctx.require(f"{STATE_DIR}/{WORK}", made_by="register"))
+    write_json(ctx.path(REGISTERED), registered)
+    return registered
+
+
+def flatten_metrics(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return the numbers of nested metrics, with dotted keys."""
+    flat: dict[str, float] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten_metrics(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            flat[f"{prefix}{key}"] = float(value)
+    return flat

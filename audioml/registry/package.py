@@ -1,0 +1,107 @@
+"""The MLflow package of a model: ONNX network, description, code, requirements, signature and an example.
+
+It loads with `mlflow.pyfunc.load_model` where audioml is not installed, and equal models make equal packages:
+nothing in one depends on the time or on the machine's paths.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import audioml
+from audioml.store.files import hash_file, hash_json, write_folder_atomic, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.models import ModelSignature
+
+REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic", "pyyaml", "scipy", "soundfile", "soxr")
+"""What inference needs. Pinned to the versions that the model was trained beside."""
+ARTIFACTS = "artifacts"
+NETWORK, DESCRIPTION = "model.onnx", "model.json"
+MLMODEL = "MLmodel"
+
+
+def save_package(folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes) -> None:
+    """Write the package of a model to `folder`, whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Replaced if it exists.
+    onnx
+        The network, in one file.
+    description
+        What `audioml.inference.predictor.Predictor.load` reads: features, task, targets, input shape.
+    example_audio
+        A short audio file, kept as the input example. Its prediction gives the output's signature, and shows
+        that the package answers.
+    """
+    import mlflow
+    import pandas as pd
+    from mlflow.models import Model
+
+    from audioml.inference.predictor import Predictor
+
+    code = Path(audioml.__file__).resolve().parent
+    example = pd.DataFrame({"audio": [example_audio]})
+    with tempfile.TemporaryDirectory() as scratch, write_folder_atomic(folder) as temporary:
+        files = Path(scratch)
+        shutil.copyfile(onnx, files / NETWORK)
+        write_json(files / DESCRIPTION, description)
+        prediction = Predictor.load(files).predict([example_audio])[0]
+        mlflow.pyfunc.save_model(
+            path=str(temporary),
+            python_model=str(code / "registry" / "pyfunc_model.py"),
+            artifacts={name: str(files / name) for name in (NETWORK, DESCRIPTION)},
+            code_paths=[str(code)],
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+            input_example=example,
+            signature=_signature(example, prediction),
+            mlflow_model=Model(model_uuid=hash_json([hash_file(onnx), description])[:32]),
+        )
+        _remove_incidentals(temporary)
+
+
+def package_digest(folder: Path) -> str:
+    """Return a SHA-256 over all files of a package but `MLmodel`, which a registry completes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return hash_json({name: hash_file(path) for name, path in names.items() if name != MLMODEL})
+
+
+def _signature(example: pd.DataFrame, prediction: dict[str, Any]) -> ModelSignature:
+    """Return the signature. Probabilities by label are a map in it: labels are data, not columns."""
+    import pandas as pd
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Map
+
+    inferred = infer_signature(example, pd.DataFrame([prediction]))
+    columns = [
+        ColSpec(Map(DataType.double), column.name) if _maps_to_numbers(prediction[column.name]) else column
+        for column in inferred.outputs
+    ]
+    return ModelSignature(inferred.inputs, Schema(columns))
+
+
+def _maps_to_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, float) for item in value.values())
+
+
+def _remove_incidentals(folder: Path) -> None:
+    """Remove byte code, the time of writing, and the paths from which artifacts were copied."""
+    import yaml
+
+    for cache in list(folder.rglob("__pycache__")):
+        shutil.rmtree(cache)
+    path = folder / MLMODEL
+    model = yaml.safe_load(path.read_text(encoding="utf-8"))
+    model.pop("utc_time_created", None)
+    for artifact in model["flavors"]["python_function"]["artifacts"].values():
+        artifact["uri"] = artifact["path"]
+    path.write_text(yaml.safe_dump(model, sort_keys=False), encoding="utf-8")

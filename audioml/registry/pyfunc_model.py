@@ -1,0 +1,57 @@
+"""The MLflow model of a package: a table of audio files in, a table of predictions out.
+
+MLflow runs this file by itself when it loads a package, with the package's own copy of audioml on the path. It must
+import what inference needs, and no more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from audioml.errors import DecodeError
+from audioml.inference.predictor import Predictor
+
+INPUT_COLUMN = "audio"
+
+
+class AudioModel(PythonModel):
+    """Predicts on the bytes of whole audio files, of any format that libsndfile reads."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the network and its description."""
+        self.predictor = Predictor.load(Path(context.artifacts["model.onnx"]).parent)
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return one row a clip; the columns are the task's, such as label, probability and probabilities.
+
+        Raises
+        ------
+        MlflowException
+            For the first row that is no audio; the server answers with status 400.
+        """
+        clips = [bytes(clip) for clip in model_input[INPUT_COLUMN]]
+        try:
+            predictions = self.predictor.predict(clips)
+        except DecodeError:
+            self._name_first_bad(clips)
+            raise
+        return pd.DataFrame(predictions, index=model_input.index)
+
+    def _name_first_bad(self, clips: list[bytes]) -> None:
+        for row, clip in enumerate(clips):
+            try:
+                self.predictor.predict([clip])
+            except DecodeError as error:
+                message = f"Row {row} of column {INPUT_COLUMN!r} cannot be read as audio: {error}"
+                raise MlflowException(message, error_code=INVALID_PARAMETER_VALUE) from None
+
+
+set_model(AudioModel())

@@ -1,0 +1,171 @@
+"""Versions of the registered model: add one, and find one by alias or number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from audioml.errors import RegistryError, did_you_mean
+from audioml.registry.lineage import DATASET_TAG, VERSION_TAG, dataset_digest
+from audioml.registry.logged_models import log_package
+from audioml.registry.package import package_digest
+from audioml.registry.runs import find_or_stand_in
+from audioml.registry.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+PACKAGE_TAG = "audioml.package_digest"
+METRIC_PREFIX = "metric."
+REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^@/:]*)(?:[@/](?P<which>[^@/:]+))?$")
+"""``NAME``, ``NAME@ALIAS``, ``NAME@3`` or ``NAME/3``, and ``@ALIAS`` for the workspace's own model."""
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version of a registered model."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    run_id: str
+    """The run that trained it."""
+    package_digest: str
+    metrics: dict[str, float]
+
+    @property
+    def uri(self) -> str:
+        """The address that MLflow's own tools take."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def register_package(ctx: Workspace, package: Path, run_id: str, metrics: Mapping[str, float]) -> RegisteredVersion:
+    """Register a package as a version of the workspace's model, once.
+
+    The version becomes `challenger`, and `champion` where there is none yet. A package that is registered already
+    keeps its version, which gets these metrics. Needs `audioml.registry.tracking.tracking` around it.
+
+    Parameters
+    ----------
+    ctx
+        The workspace.
+    package
+        The folder that `save_package` wrote.
+    run_id
+        The run that trained the model.
+    metrics
+        Flat metrics of its evaluation.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    digest = package_digest(package)
+    _ensure_model(client, ctx.model_name)
+    tags = {f"{METRIC_PREFIX}{name}": repr(float(value)) for name, value in metrics.items()}
+    known = client.search_model_versions(f"name = '{ctx.model_name}' and tags.`{PACKAGE_TAG}` = '{digest}'")
+    if known:
+        number = str(max(int(version.version) for version in known))
+        for key, value in tags.items():
+            client.set_model_version_tag(ctx.model_name, number, key, value)
+    else:
+        run_id = find_or_stand_in(client, ctx, run_id)
+        tags |= {PACKAGE_TAG: digest, VERSION_TAG: client.get_run(run_id).data.tags.get(VERSION_TAG, "")}
+        if dataset := dataset_digest(ctx):
+            tags[DATASET_TAG] = dataset
+        model_id = log_package(client, package, ctx.model_name, run_id, metrics, {PACKAGE_TAG: digest})
+        number = str(
+            client.create_model_version(
+                ctx.model_name, source=f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
+            ).version
+        )
+    client.set_registered_model_alias(ctx.model_name, CHALLENGER, number)
+    if CHAMPION not in client.get_registered_model(ctx.model_name).aliases:
+        client.set_registered_model_alias(ctx.model_name, CHAMPION, number)
+    return _describe(client.get_model_version(ctx.model_name, number))
+
+
+def resolve(ctx: Workspace, reference: str | None = None) -> RegisteredVersion:
+    """Return the version that a reference names; None is the champion of the workspace's model.
+
+    Needs `audioml.registry.tracking.tracking` around it.
+
+    Raises
+    ------
+    RegistryError
+        When there is no such model, alias or version; the message lists those that there are.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    name, which = parse_reference(reference or "", ctx.model_name)
+    model = _find_model(client, name)
+    aliases = {alias: str(version) for alias, version in model.aliases.items()}
+    versions = {str(version.version): version for version in client.search_model_versions(f"name = '{name}'")}
+    number = which if which in versions else aliases.get(which)
+    if number is None or number not in versions:
+        raise RegistryError(
+            f"Model {name!r} has no version or alias {which!r}.{did_you_mean(which, [*aliases, *versions])} "
+            f"Aliases: {', '.join(f'{a} (version {v})' for a, v in sorted(aliases.items())) or 'none'}. "
+            f"Versions: {', '.join(sorted(versions, key=int)) or 'none'}."
+        )
+    return _describe(client.get_model_version(name, number))
+
+
+def parse_reference(reference: str, default_name: str) -> tuple[str, str]:
+    """Return (model name, alias or version number) of a reference such as ``digits@champion`` or ``digits/3``.
+
+    Raises
+    ------
+    RegistryError
+        When it is not of that form.
+    """
+    match = REFERENCE.match(reference)
+    if not match:
+        raise RegistryError(
+            f"{reference!r} does not name a model. Write NAME@ALIAS or NAME/VERSION, such as "
+            f"{default_name}@{CHAMPION} or {default_name}/1."
+        )
+    return match["name"] or default_name, match["which"] or CHAMPION
+
+
+def _find_model(client: MlflowClient, name: str) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    known = [model.name for model in client.search_registered_models()]
+    advice = f"Models: {', '.join(known)}." if known else "None is registered yet; do so with: audioml run register"
+    raise RegistryError(f"No model is called {name!r}.{did_you_mean(name, known)} {advice}")
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _describe(version: ModelVersion) -> RegisteredVersion:
+    return RegisteredVersion(
+        name=version.name,
+        version=int(version.version),
+        aliases=tuple(sorted(version.aliases)),
+        run_id=version.run_id or "",
+        package_digest=version.tags.get(PACKAGE_TAG, ""),
+        metrics={
+            key.removeprefix(METRIC_PREFIX): float(value)
+            for key, value in sorted(version.tags.items())
+            if key.startswith(METRIC_PREFIX)
+        },
+    )

@@ -1,0 +1,127 @@
+"""The manifest (the table of clips), the quarantine and the splits: columns, types, reading and writing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audioml.errors import StoreError
+from audioml.store.files import write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MANIFEST = "data/manifest.parquet"
+QUARANTINE = "data/quarantine.parquet"
+SPLITS = "data/splits.parquet"
+
+MANIFEST_TYPES: Mapping[str, pa.DataType] = {
+    "clip_id": pa.string(),
+    "path": pa.string(),
+    "label": pa.string(),
+    "shard": pa.string(),
+    "row": pa.int64(),
+    "duration_s": pa.float64(),
+    "sample_rate": pa.int64(),
+    "channels": pa.int64(),
+    "format": pa.string(),
+    "subtype": pa.string(),
+    "size_bytes": pa.int64(),
+    "peak_dbfs": pa.float64(),
+    "rms_dbfs": pa.float64(),
+    "dc_offset": pa.float64(),
+    "clipped_share": pa.float64(),
+    "silent_share": pa.float64(),
+}
+"""Columns that every manifest begins with. `shard` is a file name in data/audio, `row` the row in it,
+`sample_rate` is in Hz. The source's own columns follow, sorted by name."""
+
+RESERVED = frozenset(MANIFEST_TYPES) - {"label"}
+"""Names that columns of the source cannot have."""
+
+QUARANTINE_TYPES: Mapping[str, pa.DataType] = {"path": pa.string(), "reason": pa.string(), "detail": pa.string()}
+"""One row for each file that is not in the manifest."""
+
+SPLIT_TYPES: Mapping[str, pa.DataType] = {"clip_id": pa.string(), "split": pa.string(), "fold": pa.int64()}
+"""`split` is train, validation or test."""
+
+
+def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
+    """Write a manifest sorted by path; equal tables make equal files."""
+    own = sorted(set(manifest.columns) - set(MANIFEST_TYPES))
+    ordered = manifest.sort_values("path", kind="stable")[[*MANIFEST_TYPES, *own]]
+    _write(path, ordered, MANIFEST_TYPES)
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Read a manifest: one row a clip, sorted by path, index 0 to n - 1.
+
+    Raises
+    ------
+    StoreError
+        When the file is missing, is no Parquet file or lacks a column.
+    """
+    return _read(path, MANIFEST_TYPES, "audioml run ingest")
+
+
+def write_quarantine(path: Path, quarantine: pd.DataFrame) -> None:
+    """Write the table of files that are not in the manifest, sorted by path."""
+    _write(path, quarantine.sort_values("path", kind="stable")[list(QUARANTINE_TYPES)], QUARANTINE_TYPES)
+
+
+def read_quarantine(path: Path) -> pd.DataFrame:
+    """Read the quarantine: path, reason, detail."""
+    return _read(path, QUARANTINE_TYPES, "audioml run ingest")
+
+
+def write_splits(path: Path, splits: pd.DataFrame) -> None:
+    """Write the splits: clip_id, split, fold; the order of rows is kept."""
+    _write(path, splits[list(SPLIT_TYPES)], SPLIT_TYPES)
+
+
+def read_splits(path: Path) -> pd.DataFrame:
+    """Read the splits: clip_id, split (train, validation, test), fold."""
+    return _read(path, SPLIT_TYPES, "audioml run split")
+
+
+def _write(path: Path, frame: pd.DataFrame, types: Mapping[str, pa.DataType]) -> None:
+    columns = {name: _to_array(frame[name], types.get(name)) for name in frame.columns}
+    with write_atomic(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def _to_array(column: pd.Series[Any], kind: pa.DataType | None) -> pa.Array:
+    array = pa.Array.from_pandas(column, type=kind)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
+
+
+def _read(path: Path, types: Mapping[str, pa.DataType], made_by: str) -> pd.DataFrame:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing. Make it with: {made_by}") from None
+    except pa.ArrowInvalid as error:
+        raise StoreError(f"{path} is no Parquet file: {error}. Make it again with: {made_by}") from None
+    if lack := [name for name in types if name not in table.column_names]:
+        raise StoreError(f"{path} lacks the column(s) {', '.join(lack)}. Make it again with: {made_by}")
+    return _to_frame(table)
+
+
+def _to_frame(table: pa.Table) -> pd.DataFrame:
+    """Convert to pandas; whole numbers and booleans with gaps become nullable types, not floats or objects."""
+    import pandas as pd
+
+    frame: pd.DataFrame = table.to_pandas()
+    for field in table.schema:
+        column = table[field.name]
+        if column.null_count and pa.types.is_integer(field.type):
+            frame[field.name] = pd.array(column.to_pylist(), dtype="Int64")
+        elif column.null_count and pa.types.is_boolean(field.type):
+            frame[field.name] = pd.array(column.to_pylist(), dtype="boolean")
+    return frame

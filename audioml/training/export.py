@@ -1,0 +1,90 @@
+"""A trained network as one ONNX file that needs no torch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from audioml.errors import StepError
+from audioml.store.files import write_atomic
+from audioml.training.network import Network
+
+INPUT, OUTPUT = "features", "outputs"
+MAX_ERROR = 1e-4
+"""Largest difference to torch, relative to the larger of 1 and the largest output."""
+CHECKED_BATCHES = (1, 3)
+"""Batch sizes that are compared; that there are two shows that the size is free."""
+
+
+def export_onnx(network: Network, example: Tensor, path: Path) -> float:
+    """Write a network as one self-contained ONNX file and return its largest difference to torch.
+
+    Parameters
+    ----------
+    network
+        Maps float32 (n, bins, frames) to (n, ...).
+    example
+        Features of a few windows, float32 (n, bins, frames), n at least 1: what is compared.
+    path
+        Written atomically. Input `features`, output `outputs`, any n.
+
+    Raises
+    ------
+    StepError
+        When onnxruntime's outputs differ by more than 1e-4.
+    """
+    network = network.to("cpu").eval()
+    with write_atomic(path) as temporary:
+        with _quiet_exporter(), torch.no_grad():
+            program = torch.onnx.export(
+                network,
+                # Two, because an example of one would fix the size.
+                (example[:1].repeat(2, 1, 1),),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes={"features": {0: torch.export.Dim("n")}},
+                dynamo=True,
+                verbose=False,
+            )
+            assert program is not None
+            program.save(str(temporary), external_data=False)
+        error = max(_compare(network, example, n, temporary) for n in CHECKED_BATCHES)
+        if not error <= MAX_ERROR:
+            raise StepError(
+                f"The ONNX model differs from the trained one by {error:.2g} (at most {MAX_ERROR:g} is allowed): "
+                "an operation of the model is exported wrongly. Use other operations in models/."
+            )
+    return error
+
+
+def _compare(network: Network, example: Tensor, n: int, path: Path) -> float:
+    features = example.repeat(-(-n // len(example)), 1, 1)[:n]
+    with torch.no_grad():
+        expected = network(features).numpy()
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (found,) = session.run([OUTPUT], {INPUT: features.numpy()})
+    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence the exporter's remarks on optional packages, for the block."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)

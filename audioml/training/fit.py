@@ -1,0 +1,230 @@
+"""Fit a network: from features and splits to the best epoch's weights, resumable after a kill at any time."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from audioml.errors import DatasetError
+from audioml.params import Params
+from audioml.plugins import load_plugin
+from audioml.training.checkpoints import (
+    BEST,
+    LAST,
+    AtomicCheckpointIO,
+    EpochKeeper,
+    History,
+    find_best,
+    is_finished,
+    read_history,
+)
+from audioml.training.data import Features, Windows, measure_bins, select_windows, train_loader, validation_loader
+from audioml.training.module import TrainingModule
+from audioml.training.network import Network
+from audioml.training.progress import ProgressLines
+from audioml.training.seeds import derive_seed
+from audioml.training.tracker import NullTracker, Tracker
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_GRADIENT_NORM = 5.0
+NOISE = (
+    r".*does not have many workers.*",
+    r".*Starting from v1\.9\.0, `tensorboardX`.*",
+    r".*You defined a `validation_step` but have no `val_dataloader`.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*LeafSpec.* is deprecated.*",
+    r".*GPU available but not used.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+)
+"""Lightning's remarks on what is meant here."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A finished training."""
+
+    checkpoint: Path
+    """Lightning checkpoint of the best epoch."""
+    targets: dict[str, Any]
+    history: History
+    n_parameters: int
+
+    @property
+    def best(self) -> Mapping[str, float]:
+        """The best epoch's row of the history."""
+        return find_best(self.history)
+
+
+def fit(
+    params: Params, features: Features, manifest: pd.DataFrame, splits: pd.DataFrame, state: Path, tracker: Tracker
+) -> FitResult:
+    """Train on the clips of the split ``train``, keep the epoch with the lowest loss on ``validation``.
+
+    Parameters
+    ----------
+    params
+        All params; `seed`, `task`, `model`, `augment` and `training` matter here.
+    features
+        Windows of all clips.
+    manifest, splits
+        One row a clip; joined by `clip_id`.
+    state
+        Folder for checkpoints. What is there is resumed from, so it must belong to the same inputs; the
+        result is then bit for bit that of a run that nothing stopped (on the same kind of machine, with the
+        same number of threads and devices).
+    tracker
+        Is told params and metrics, by the first process only.
+
+    Raises
+    ------
+    DatasetError
+        When a split is empty, or a label is in validation only.
+    StepError
+        When training diverges.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    learning = _prepare(params, features, manifest, splits)
+    history = read_history(state / LAST) if (state / LAST).exists() else []
+    if rank_zero_only.rank == 0:
+        tracker.log_params(learning.describe())
+        # A killed run may not have told these; telling them twice does no harm.
+        for row in history:
+            tracker.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
+    if not is_finished(history, params.training):
+        history = _train(params, learning, state, tracker if rank_zero_only.rank == 0 else NullTracker())
+    return FitResult(state / BEST, learning.targets, history, learning.network.n_parameters)
+
+
+@dataclass(frozen=True)
+class _Learning:
+    """What is learned from what."""
+
+    network: Network
+    task: ModuleType
+    task_params: Any
+    targets: dict[str, Any]
+    train: Windows
+    validation: Windows
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a tracker is told before the first epoch."""
+        return {
+            "n_parameters": self.network.n_parameters,
+            "train_clips": len(self.train.truth),
+            "validation_clips": len(self.validation.truth),
+        }
+
+
+def _prepare(params: Params, features: Features, manifest: pd.DataFrame, splits: pd.DataFrame) -> _Learning:
+    task, task_params = load_plugin("tasks", params.task.name), params.plugin_section("tasks")
+    train_clips, validation_clips = (_clips_of(manifest, splits, name) for name in ("train", "validation"))
+    targets = task.fit_targets(task_params, train_clips)
+    train, validation = (
+        select_windows(
+            features, list(clips["clip_id"]), task.encode_targets(task_params, targets, clips), task.truth(targets, clips)
+        )
+        for clips in (train_clips, validation_clips)
+    )
+    network = build_network(params, targets, features.shape)
+    network.set_standardisation(*measure_bins(train))
+    return _Learning(network, task, task_params, targets, train, validation)
+
+
+def _clips_of(manifest: pd.DataFrame, splits: pd.DataFrame, name: str) -> pd.DataFrame:
+    chosen = manifest[manifest["clip_id"].isin(splits.loc[splits["split"] == name, "clip_id"])]
+    if chosen.empty:
+        raise DatasetError(
+            f"The split {name!r} has no clips, and training needs some. Raise split.validation_share, "
+            "add recordings, or choose another split.group; then: audioml run split"
+        )
+    return chosen
+
+
+def _train(params: Params, learning: _Learning, state: Path, tracker: Tracker) -> History:
+    training = params.training
+    keeper = EpochKeeper(state, training, tracker)
+    with _quiet_lightning():
+        trainer = pl.Trainer(
+            accelerator=training.accelerator,
+            devices=training.devices,
+            precision=training.precision,
+            max_epochs=training.max_epochs,
+            gradient_clip_val=MAX_GRADIENT_NORM,
+            deterministic=True,
+            plugins=[AtomicCheckpointIO()],
+            callbacks=[ProgressLines(training.max_epochs), keeper],
+            default_root_dir=state,
+            logger=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        batches = (training.batch_size, trainer.global_rank, trainer.world_size)
+        train = train_loader(learning.train, params.seed, *batches)
+        module = TrainingModule(
+            learning.network,
+            learning.task,
+            learning.task_params,
+            learning.targets,
+            params.augment_sections(),
+            training,
+            learning.validation,
+            len(train),
+            params.seed,
+        )
+        last = state / LAST
+        trainer.fit(
+            module,
+            train,
+            validation_loader(learning.validation, *batches),
+            ckpt_path=last if last.exists() else None,
+            weights_only=True,
+        )
+    return keeper.history
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence what Lightning says of devices, workers and tips, for the block; its errors stay."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning", "lightning_fabric")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for pattern in NOISE:
+            warnings.filterwarnings("ignore", pattern)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+
+
+def build_network(params: Params, targets: dict[str, Any], input_shape: tuple[int, int]) -> Network:
+    """Return the network of the params with initial weights that follow from the seed."""
+    torch.manual_seed(derive_seed(params.seed, "weights"))
+    model = load_plugin("models", params.model.name).build(params.plugin_section("models"), input_shape)
+    task = load_plugin("tasks", params.task.name)
+    head = task.build_head(params.plugin_section("tasks"), targets, model.width)
+    return Network(model, head, input_shape[0])
+
+
+def load_network(params: Params, checkpoint: Path, targets: dict[str, Any], input_shape: tuple[int, int]) -> Network:
+    """Return the network with the weights of a checkpoint, ready for inference."""
+    network = build_network(params, targets, input_shape)
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
+    return network.eval()

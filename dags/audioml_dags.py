@@ -1,0 +1,5 @@
+"""The workspace's Airflow DAG: params.yaml names it, audioml.pipeline.graph says what it runs."""
+
+from audioml.orchestration.airflow import build_dags
+
+globals().update(build_dags(dag_file=__file__))

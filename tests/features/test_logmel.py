@@ -1,0 +1,163 @@
+import subprocess
+import sys
+
+import librosa
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audioml.audio.decode import decode
+from audioml.audio.prepare import mix_to_mono, remove_dc
+from audioml.audio.resample import resample
+from audioml.errors import ParamsError
+from audioml.features import _stft, logmel
+from audioml.features._mel import hz_to_mel, mel_filters, mel_to_hz
+from audioml.params import parse_section
+
+SETTINGS = [
+    {},
+    {"n_fft": 1024, "win_length": 1024, "hop_length": 512, "n_mels": 64, "fmin": 0.0},
+    {"sample_rate": 8000, "n_fft": 256, "win_length": 200, "hop_length": 80, "n_mels": 23, "fmax": 3800.0},
+    {"sample_rate": 44100, "n_fft": 2048, "win_length": 1103, "hop_length": 441, "n_mels": 128, "top_db": 80.0},
+]
+
+
+def librosa_log_mel(params, audio, dtype=np.float32):
+    mel = librosa.feature.melspectrogram(
+        y=audio.astype(dtype),
+        sr=params.sample_rate,
+        n_fft=params.n_fft,
+        win_length=params.win_length,
+        hop_length=params.hop_length,
+        pad_mode="constant",
+        n_mels=params.n_mels,
+        fmin=params.fmin,
+        fmax=params.fmax,
+    )
+    return librosa.power_to_db(mel, ref=1.0, amin=1e-10, top_db=params.top_db)
+
+
+def load(path, sample_rate):
+    audio, rate = decode(path.read_bytes())
+    return remove_dc(resample(mix_to_mono(audio), rate, sample_rate))
+
+
+@pytest.mark.parametrize("keys", SETTINGS)
+def test_spoken_digits_agree_with_librosa(fsdd_dir, keys):
+    params = logmel.Params(**keys)
+    for path in sorted(fsdd_dir.glob("*.wav"))[::200]:
+        audio = load(path, params.sample_rate)
+        ours = logmel.extract(params, audio[None])[0]
+        assert ours.dtype == np.float32
+        # In dB, without a relative tolerance: down to the floor of -100 dB.
+        np.testing.assert_allclose(ours, librosa_log_mel(params, audio), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("keys", SETTINGS[:2])
+def test_environmental_sounds_agree_with_librosa(esc10_dir, keys):
+    params = logmel.Params(**keys)
+    for path in sorted(esc10_dir.glob("*/*.ogg"))[::50]:
+        audio = load(path, params.sample_rate)
+        np.testing.assert_allclose(
+            logmel.extract(params, audio[None])[0], librosa_log_mel(params, audio), rtol=0, atol=1e-4
+        )
+
+
+@pytest.mark.filterwarnings("ignore:n_fft=.* is too large for input signal")
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    samples=st.integers(1, 9000),
+    level_dbfs=st.floats(-90, 0),
+    tone_hz=st.floats(0, 8000),
+    half_n_fft=st.integers(100, 600),
+    window_share=st.floats(0.3, 1),
+    hop_length=st.integers(20, 700),
+)
+def test_random_signals_agree_with_librosa_in_double_precision(
+    seed, samples, level_dbfs, tone_hz, half_n_fft, window_share, hop_length
+):
+    n_fft = 2 * half_n_fft
+    params = logmel.Params(
+        n_fft=n_fft, win_length=max(2, int(window_share * n_fft)), hop_length=hop_length, n_mels=8, fmin=0.0
+    )
+    noise = np.random.default_rng(seed).standard_normal(samples) * 10 ** (level_dbfs / 20)
+    tone = 0.5 * np.sin(2 * np.pi * tone_hz / 16000 * np.arange(samples))
+    audio = (noise + tone).astype(np.float32)
+    ours = logmel.extract(params, audio[None])[0]
+    np.testing.assert_allclose(ours, librosa_log_mel(params, audio, np.float64), rtol=0, atol=1e-4)
+
+
+def test_a_clip_gives_the_same_bytes_in_any_batch():
+    params = logmel.Params()
+    audio = np.random.default_rng(0).standard_normal((9, 16000)).astype(np.float32)
+    batch = logmel.extract(params, audio)
+    alone = np.concatenate([logmel.extract(params, clip[None]) for clip in audio])
+    assert batch.tobytes() == alone.tobytes()
+    assert logmel.extract(params, audio[2:7]).tobytes() == batch[2:7].tobytes()
+
+
+def test_block_length_does_not_change_the_result(monkeypatch):
+    params = logmel.Params()
+    audio = np.random.default_rng(0).standard_normal((3, 20001)).astype(np.float32)
+    whole = logmel.extract(params, audio)
+    for frames in (1, 7, 130, 10000):
+        monkeypatch.setattr(_stft, "BLOCK_SAMPLES", frames * params.n_fft)
+        assert logmel.extract(params, audio).tobytes() == whole.tobytes()
+
+
+def test_silence_is_at_the_floor():
+    np.testing.assert_allclose(logmel.extract(logmel.Params(), np.zeros((2, 800), np.float32)), -100, atol=1e-4)
+
+
+def test_no_clips_give_no_features():
+    assert logmel.extract(logmel.Params(), np.zeros((0, 16000), np.float32)).shape == (0, 40, 101)
+
+
+@pytest.mark.parametrize("keys", [*SETTINGS, {"duration_s": 0.0123, "hop_length": 77}])
+def test_shape_is_what_extract_gives(keys):
+    params = logmel.Params(**keys)
+    samples = round(params.duration_s * params.sample_rate)
+    audio = np.zeros((1, samples), np.float32)
+    assert logmel.extract(params, audio).shape == (1, *logmel.feature_shape(params))
+
+
+@pytest.mark.parametrize(("sample_rate", "n_fft", "n_mels"), [(16000, 512, 40), (8000, 256, 23), (44100, 2048, 128)])
+@pytest.mark.parametrize("fmin", [0.0, 20.0, 1200.0])
+def test_filters_are_librosas(sample_rate, n_fft, n_mels, fmin):
+    fmax = sample_rate * 0.45
+    theirs = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
+    np.testing.assert_allclose(mel_filters(sample_rate, n_fft, n_mels, fmin, fmax), theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_the_mel_scale_is_librosas():
+    hz = np.array([0.0, 440.0, 999.9, 1000.0, 1000.1, 8000.0, 22050.0])
+    np.testing.assert_allclose(hz_to_mel(hz), librosa.hz_to_mel(hz), rtol=1e-12)
+    np.testing.assert_allclose(mel_to_hz(hz_to_mel(hz)), hz, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"fmax": 8001.0}, "above half the sample rate, 8000 Hz"),
+        ({"fmin": 8000.0}, "fmin 8000 Hz is not below fmax, 8000 Hz"),
+        ({"n_mels": 256}, "bands without a frequency"),
+        ({"n_fft": 256}, "win_length 400 is longer than n_fft 256"),
+        ({"n_fft": 511}, "'features.n_fft' is 511"),
+        ({"n_mel": 40}, "Did you mean 'n_mels'?"),
+    ],
+)
+def test_impossible_params_are_errors(keys, says):
+    with pytest.raises(ParamsError) as error:
+        parse_section(logmel.Params, keys, "features")
+    assert says in str(error.value)
+
+
+def test_features_import_neither_torch_nor_librosa():
+    code = (
+        "import sys; from audioml.features import logmel, mfcc, waveform; "
+        "print(*{'torch', 'librosa', 'pandas', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

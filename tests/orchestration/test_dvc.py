@@ -1,0 +1,140 @@
+"""The DVC driver, against real DVC."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+import audioml
+from audioml.errors import StepError
+from audioml.orchestration.dvc import decide, init_dvc, record_step, render_dvc_yaml, restore_step
+from audioml.params import FILE_NAME, parse_params
+from audioml.pipeline.context import Context
+from audioml.pipeline.graph import STEPS, find_step
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def raw(minimal_params):
+    """All sections that dvc.yaml names, as `audioml init` writes them."""
+    defaults = parse_params(minimal_params).model_dump(by_alias=True, mode="json")
+    return {**defaults, "data": {**defaults["data"], "source": "recordings"}}
+
+
+@pytest.fixture
+def ctx(tmp_path, raw):
+    """A workspace whose ingest and split have run and are recorded."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    init_dvc(tmp_path)
+    (tmp_path / ".dvcignore").write_text("__pycache__\n")
+    (tmp_path / FILE_NAME).write_text(yaml.safe_dump(raw))
+    (tmp_path / "dvc.yaml").write_text(render_dvc_yaml(parse_params(raw)))
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings" / "a.wav").write_bytes(b"a")
+    context = Context.load(tmp_path)
+    for name in ("ingest", "validate", "split"):
+        make_outputs(context, name)
+        record_step(context, find_step(name))
+    return context
+
+
+def make_outputs(ctx, name, text="made"):
+    for output in find_step(name).outputs:
+        path = ctx.path(output.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix:
+            path.write_text(text)
+        else:
+            path.mkdir(exist_ok=True)
+            (path / "part").write_text(text)
+
+
+def change_params(ctx, raw, section, **values):
+    changed = {**raw, section: {**raw[section], **values}}
+    ctx.path(FILE_NAME).write_text(yaml.safe_dump(changed))
+    return Context.load(ctx.workspace)
+
+
+def decision(ctx, name):
+    return next(d for d in decide(ctx) if d.step == name)
+
+
+def test_the_repositorys_own_dvc_yaml_is_as_rendered():
+    ctx = Context.load(REPOSITORY)
+    assert (REPOSITORY / "dvc.yaml").read_text() == render_dvc_yaml(ctx.params)
+
+
+def test_every_step_is_a_stage_that_dvc_accepts(ctx):
+    done = subprocess.run(
+        ["dvc", "stage", "list", "--name-only"], cwd=ctx.workspace, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [step.name for step in STEPS]
+
+
+def test_a_layout_without_source_renders_no_source(raw):
+    without = {**raw, "data": {"layout": "spoken_commands", "source": None}}
+    assert "${data.source}" in render_dvc_yaml(parse_params(raw))
+    assert "${data.source}" not in render_dvc_yaml(parse_params(without))
+
+
+def test_a_recorded_step_is_up_to_date_for_us_and_for_dvc(ctx):
+    assert not decision(ctx, "ingest").run
+    done = subprocess.run(["dvc", "status", "ingest"], cwd=ctx.workspace, capture_output=True, text=True, check=True)
+    assert "up to date" in done.stdout
+
+
+def test_a_changed_param_is_named_with_both_values(ctx, raw):
+    changed = change_params(ctx, raw, "ingest", shard_mb=32.0)
+    assert decision(changed, "ingest").reasons == ("param ingest.shard_mb: 64.0 -> 32.0",)
+
+
+def test_a_new_recording_is_a_reason(ctx):
+    ctx.path("recordings/b.wav").write_bytes(b"b")
+    assert decision(ctx, "ingest").reasons == ("input modified: recordings",)
+
+
+def test_steps_after_one_that_runs_are_named(ctx):
+    ctx.path("recordings/b.wav").write_bytes(b"b")
+    assert decision(ctx, "split").reasons == ("validate runs before it",)
+    assert not decide(ctx, find_step("split"))[0].run
+
+
+def test_changed_code_is_a_reason_for_dvc_too(ctx, tmp_path_factory):
+    package = tmp_path_factory.mktemp("site") / "audioml"
+    shutil.copytree(Path(audioml.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    link = ctx.state / "code"
+    link.unlink()
+    link.symlink_to(package)
+    assert not decision(ctx, "split").run
+    with (package / "pipeline" / "steps" / "split.py").open("a") as file:
+        file.write("\nCHANGED = True\n")
+    assert decision(ctx, "split").reasons == ("code modified: pipeline/steps/split.py",)
+    assert not decision(ctx, "ingest").run
+
+
+def test_outputs_come_back_from_the_run_cache(ctx, raw):
+    split = find_step("split")
+    other = change_params(ctx, raw, "split", test_share=0.3)
+    make_outputs(other, "split", "another split")
+    record_step(other, split)
+    back = change_params(ctx, raw, "split", test_share=raw["split"]["test_share"])
+    assert decision(back, "split").run
+    assert restore_step(back, split)
+    assert back.path("data/splits.parquet").read_text() == "made"
+    assert not decision(back, "split").run
+    assert not restore_step(change_params(ctx, raw, "split", test_share=0.4), split)
+
+
+def test_a_step_without_its_output_is_not_recorded(ctx):
+    ctx.path("data/splits.parquet").unlink()
+    with pytest.raises(StepError, match=r"data/splits\.parquet is missing"):
+        record_step(ctx, find_step("split"))
+
+
+def test_an_edited_dvc_yaml_is_noticed(ctx):
+    ctx.path("dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(StepError, match="audioml render"):
+        decide(ctx)

@@ -1,0 +1,66 @@
+import pytest
+
+from audioml.errors import StepError
+from audioml.params import parse_params
+from audioml.pipeline import runner
+from audioml.pipeline.context import Context
+from audioml.pipeline.step import Item, Step
+
+
+class Squares:
+    """A step that squares numbers into files."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+        self.worked = []
+
+    def plan(self, ctx):
+        return [Item(str(n), f"number {n}", {"n": n}) for n in self.numbers if not ctx.path(f"{n}.txt").exists()]
+
+    def work(self, ctx, item):
+        self.worked.append(item.id)
+        ctx.path(f"{item.id}.txt").write_text(str(item.payload["n"] ** 2))
+        return {}
+
+    def collect(self, ctx):
+        return {"sum": sum(int(ctx.path(f"{n}.txt").read_text()) for n in self.numbers)}
+
+
+@pytest.fixture
+def squares(monkeypatch):
+    module = Squares([1, 2, 3])
+    monkeypatch.setattr(Step, "load", lambda self: module)
+    return module
+
+
+@pytest.fixture
+def ctx(tmp_path, minimal_params):
+    return Context(tmp_path, parse_params(minimal_params))
+
+
+STEP = Step("squares", "square numbers", (), (), (), ())
+
+
+def test_a_run_is_plan_work_collect(ctx, squares):
+    assert runner.run_step(ctx, STEP, jobs=1) == {"sum": 14}
+    assert squares.worked == ["1", "2", "3"]
+
+
+def test_what_is_done_is_not_done_again(ctx, squares):
+    ctx.path("2.txt").write_text("4")
+    runner.run_step(ctx, STEP, jobs=1)
+    assert squares.worked == ["1", "3"]
+
+
+def test_the_parts_make_what_the_whole_makes(ctx, squares):
+    items = runner.plan_step(ctx, STEP)
+    for item in reversed(items):
+        runner.work_item(ctx, STEP, item.id)
+    assert runner.collect_step(ctx, STEP) == {"sum": 14}
+
+
+def test_an_item_of_an_old_plan_is_refused(ctx, squares):
+    runner.run_step(ctx, STEP, jobs=1)
+    assert runner.plan_step(ctx, STEP) == []
+    with pytest.raises(StepError, match=r"no planned item is called '2'.*--plan"):
+        runner.work_item(ctx, STEP, "2")
