@@ -60,7 +60,9 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new workspace.")],
-    data: Annotated[str | None, typer.Option(help="Folder of recordings, or a table (CSV, Parquet, JSON lines).")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of recordings, or a table (CSV, Parquet, JSON lines).")
+    ] = None,
     layout: Annotated[
         str | None, typer.Option(help="folder, filename, table or spoken_commands.", show_default="what fits SRC")
     ] = None,
@@ -74,12 +76,12 @@ def init(
     name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="DIR's name")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a workspace for a folder of recordings.
+    r"""Make a workspace for a folder of recordings.
 
     Example: `audioml init birds --data ~/recordings`
 
     Example: `audioml init digits --data fsdd/recordings --layout filename --pattern
-    '(?P<label>\\d)_(?P<speaker>\\w+)_(?P<index>\\d+)' --test 'index < 5'`
+    '(?P<label>\d)_(?P<speaker>\w+)_(?P<index>\d+)' --test 'index < 5'`
     """
     from audioml.orchestration.workspace import Choices, create_workspace
 
@@ -116,7 +118,9 @@ def run(
     from audioml.pipeline import runner
 
     if sum([plan, item is not None, collect]) > 1:
-        raise ParamsError("--plan, --item and --collect are parts of a run: give one of them, or none for the whole run.")
+        raise ParamsError(
+            "--plan, --item and --collect are parts of a run: give one of them, or none for the whole run."
+        )
     found = find_step(step)
     ctx = Context.load(workspace)
     if plan:

@@ -2,7 +2,7 @@
 
     AudiomlError
     ├── ParamsError        a key or value in params.yaml, or an option of a command
-    │   └── UnknownPlugin  a name for which there is no plug-in file
+    │   └── UnknownPluginError  a name for which there is no plug-in file
     ├── SourceError        the recordings: missing, empty, or not laid out as params say
     ├── DecodeError        one audio file or upload that cannot be read as audio
     ├── DatasetError       the manifest, its checks, or its split (a leak, too few clips)
@@ -28,7 +28,7 @@ class ParamsError(AudiomlError):
     """A key or value in params.yaml, or an option of a command, is not valid."""
 
 
-class UnknownPlugin(ParamsError):
+class UnknownPluginError(ParamsError):
     """No plug-in file has this name."""
 
 

@@ -103,7 +103,7 @@ class ValidateParams(Section):
     mostly: Share = 0.98
     """Share of clips that must be within the bounds on duration, rate, clipping and silence."""
     severity: dict[str, Severity] = {}
-    """Overrides by check name; the defaults are in validation/suite.py."""
+    """Overrides by check name; the defaults are in validation/checks.py."""
 
 
 class SplitParams(Section):
@@ -197,9 +197,7 @@ class Params(Section):
 
     def augment_sections(self) -> list[tuple[str, Any]]:
         """Return (name, section) of every augmentation, in order."""
-        return [
-            (s.name, _check_plugin_section("augment", s, f"augment.{i}")) for i, s in enumerate(self.augment)
-        ]
+        return [(s.name, _check_plugin_section("augment", s, f"augment.{i}")) for i, s in enumerate(self.augment)]
 
     def load_all_sections(self) -> None:
         """Check every plug-in's section. Imports all plug-ins in use, torch among them."""
@@ -222,8 +220,7 @@ def load_params(workspace: Path) -> Params:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
-            f"{path} does not exist, so {workspace} is no audioml workspace. "
-            "Make one with: audioml init DIR --data SRC"
+            f"{path} does not exist, so {workspace} is no audioml workspace. Make one with: audioml init DIR --data SRC"
         ) from None
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None

@@ -11,7 +11,7 @@ import importlib.util
 import pkgutil
 from types import ModuleType
 
-from audioml.errors import UnknownPlugin, did_you_mean
+from audioml.errors import UnknownPluginError, did_you_mean
 
 KINDS = ("datasets", "features", "augment", "tasks", "models")
 
@@ -21,7 +21,7 @@ def plugin_names(kind: str) -> list[str]:
     spec = importlib.util.find_spec(f"audioml.{kind}")
     locations = spec.submodule_search_locations if spec else None
     if not locations:
-        raise UnknownPlugin(f"There is no kind of plug-in called {kind!r}; there are {', '.join(KINDS)}.")
+        raise UnknownPluginError(f"There is no kind of plug-in called {kind!r}; there are {', '.join(KINDS)}.")
     return sorted(m.name for m in pkgutil.iter_modules(locations) if not m.name.startswith("_"))
 
 
@@ -30,14 +30,13 @@ def check_plugin(kind: str, name: str) -> str:
 
     Raises
     ------
-    UnknownPlugin
+    UnknownPluginError
         With the list of names and the nearest one.
     """
     known = plugin_names(kind)
     if name not in known:
-        raise UnknownPlugin(
-            f"{kind}: no plug-in is called {name!r}.{did_you_mean(name, known)} "
-            f"There are: {', '.join(known)}."
+        raise UnknownPluginError(
+            f"{kind}: no plug-in is called {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}."
         )
     return name
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +43,57 @@ def minimal_params() -> dict[str, Any]:
         "task": {"name": "classification"},
         "model": {"name": "bcresnet"},
     }
+
+
+@pytest.fixture(scope="session")
+def tone_wav() -> Callable[[float], bytes]:
+    """A function from a frequency in Hz to a WAV file of that tone: 0.5 s at 8 kHz, 16 bits."""
+
+    def make(frequency_hz: float) -> bytes:
+        import numpy as np
+        import soundfile
+
+        time_s = np.arange(4000) / 8000
+        buffer = io.BytesIO()
+        soundfile.write(buffer, 0.5 * np.sin(2 * np.pi * frequency_hz * time_s), 8000, format="WAV", subtype="PCM_16")
+        return buffer.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tone_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A network in ONNX and its description: `low` for energy in the lower mel bins, `high` in the upper."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    import audioml
+    from audioml.features.logmel import Params, feature_shape
+
+    params = Params(sample_rate=8000, duration_s=0.5)
+    bins, frames = feature_shape(params)
+    weights = np.zeros((bins, 2), np.float32)
+    weights[: bins // 2, 1] = weights[bins // 2 :, 0] = 2 / bins
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["features"], ["spectrum"], axes=[2], keepdims=0),
+            helper.make_node("MatMul", ["spectrum", "weights"], ["logits"]),
+        ],
+        "tones",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", bins, frames])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    path = tmp_path_factory.mktemp("tones") / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    description = {
+        "name": "tones",
+        "features": {"name": "logmel", "params": params.model_dump(mode="json")},
+        "task": {"name": "classification", "params": {}},
+        "model": {"name": "none", "params": {}},
+        "targets": {"labels": ["high", "low"]},
+        "input_shape": [bins, frames],
+        "audioml_version": audioml.__version__,
+    }
+    return path, description

@@ -1,8 +1,8 @@
 import pytest
 
-from audioml.errors import UnknownPlugin
-from audioml.plugins import KINDS, check_plugin, load_plugin, plugin_names
+from audioml.errors import UnknownPluginError
 from audioml.params import Section
+from audioml.plugins import KINDS, check_plugin, load_plugin, plugin_names
 
 
 def test_names_are_file_names_without_helpers():
@@ -16,10 +16,10 @@ def test_each_plugin_owns_its_section(kind, name):
 
 
 def test_an_unknown_name_gets_the_list_and_the_nearest():
-    with pytest.raises(UnknownPlugin, match=r"'logmell'.*Did you mean 'logmel'.*mfcc"):
+    with pytest.raises(UnknownPluginError, match=r"'logmell'.*Did you mean 'logmel'.*mfcc"):
         check_plugin("features", "logmell")
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(UnknownPlugin, match="'feature'"):
+    with pytest.raises(UnknownPluginError, match="'feature'"):
         plugin_names("feature")

@@ -1,7 +1,8 @@
 """Audio files in memory to float32 arrays, with a typed reason for each way in which a file can be bad.
 
 libsndfile (through soundfile) reads WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF and more by content, so the name of a
-file does not matter. It accepts files that were cut short; `audioml.audio.truncation` finds those.
+file does not matter. It accepts files that were cut short; `audioml.audio.truncation` finds those. An MP3 of
+variable rate that lacks the Xing header is read only as far as libsndfile estimates its length.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def _open(data: bytes) -> _File:
     except soundfile.LibsndfileError as error:
         if lack := find_truncation(data):
             raise DecodeError("truncated", lack) from None
-        raise DecodeError("unreadable", f"not a known audio format: {error.error_string}") from None
+        hint = "; MPEG-4 is not read, convert it: ffmpeg -i IN OUT.flac" if data[4:8] == b"ftyp" else ""
+        raise DecodeError("unreadable", f"not a known audio format: {error.error_string}{hint}") from None
 
 
 def _describe(file: soundfile.SoundFile) -> AudioInfo:

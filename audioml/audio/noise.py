@@ -21,7 +21,7 @@ def make_noise(n_samples: int, colour: str, generator: np.random.Generator) -> n
     spectrum[0] = 0.0
     noise = np.fft.irfft(spectrum, n_samples)
     rms = float(np.sqrt(np.mean(noise**2)))
-    return (noise / max(rms, np.finfo(np.float32).tiny)).astype(np.float32)
+    return (noise / max(rms, 1e-30)).astype(np.float32)
 
 
 def scale_to_snr(noise: npt.NDArray[np.float32], signal_rms: float, snr_db: float) -> npt.NDArray[np.float32]:

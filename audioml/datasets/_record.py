@@ -138,4 +138,5 @@ def _set_label(record: Record, column: str) -> Record:
     value = record.columns.get(column)
     label = "" if value is None else str(value).strip()
     problem = record.problem or (None if label else ("unlabelled", f"the column {column!r} is empty"))
-    return replace(record, columns={**record.columns, "label": label or None}, problem=problem)
+    columns = {name: held for name, held in record.columns.items() if name != "label"}
+    return replace(record, columns={**columns, "label": label} if label else columns, problem=problem)

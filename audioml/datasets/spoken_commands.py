@@ -12,12 +12,12 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from audioml.audio.noise import COLOURS, make_noise, scale_to_snr
 from audioml.audio.resample import resample
@@ -53,8 +53,8 @@ class Params(DataParams):
     """What is spoken, by whom, and how noisy it is."""
 
     source: Literal[None] = None
-    words: Annotated[list[str], Field(min_length=2)] = list(WORDS)
-    voices: Annotated[list[str], Field(min_length=1)] = list(VOICES)
+    words: Annotated[tuple[str, ...], Field(min_length=2)] = WORDS
+    voices: Annotated[tuple[str, ...], Field(min_length=1)] = VOICES
     """espeak-ng voices: a language and perhaps a variant, such as ``en-us+f3``."""
     takes: Annotated[int, Field(ge=1)] = 5
     """Clips of each word by each voice."""
@@ -65,6 +65,13 @@ class Params(DataParams):
     sample_rate: Annotated[int, Field(ge=8000, le=48000)] = 16000
     """In Hz."""
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _check_words(cls, words: Any) -> Any:
+        if isinstance(words, list) and any(isinstance(word, bool) for word in words):
+            raise ValueError("YAML reads the words yes, no, on and off as true and false; put them in quotes")
+        return words
 
     @model_validator(mode="after")
     def _check_snr(self) -> Params:
@@ -137,7 +144,7 @@ def _check(data: Params) -> None:
                 f"data.voices: espeak-ng has no variant {variant!r}.{did_you_mean(variant, variants)} "
                 f"Variants: {', '.join(variants)}."
             )
-    for key, values in (("words", [w.replace("/", "_") for w in data.words]), ("voices", data.voices)):
+    for key, values in (("words", tuple(w.replace("/", "_") for w in data.words)), ("voices", data.voices)):
         if twice := sorted({value for value in values if values.count(value) > 1}):
             raise ParamsError(f"data.{key} lists {', '.join(twice)} more than once.")
 

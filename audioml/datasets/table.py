@@ -54,6 +54,23 @@ def read(data: Params, source: Path | None, record: Record) -> bytes:
     return (_root(data, _check_file(source)) / record.path).read_bytes()
 
 
+def column_names(table: Path) -> list[str]:
+    """Return the names of a table's columns.
+
+    Raises
+    ------
+    SourceError
+        When the table cannot be read.
+    """
+    return list(_read_table(_check_file(table)).columns)
+
+
+def list_paths(table: Path, column: str) -> list[Record]:
+    """Return a record without columns for each path in a column, in the order of the rows."""
+    values = _read_table(table)[column].tolist()
+    return [_describe(table.parent, value, {}, row) for row, value in enumerate(values)]
+
+
 def _check_file(source: Path | None) -> Path:
     if source is None:
         raise SourceError("data.layout 'table' needs data.source: a CSV, Parquet or JSON lines file.")
@@ -75,8 +92,8 @@ def _read_table(path: Path) -> pd.DataFrame:
         ".csv": lambda: pd.read_csv(path),
         ".tsv": lambda: pd.read_csv(path, sep="\t"),
         ".parquet": lambda: pd.read_parquet(path),
-        ".jsonl": lambda: pd.read_json(path, lines=True, convert_dates=False),
-        ".ndjson": lambda: pd.read_json(path, lines=True, convert_dates=False),
+        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False),
+        ".ndjson": lambda: pd.read_json(path, lines=True, dtype=False),
     }
     readers[".json"] = readers[".jsonl"]
     kind = path.suffix.lower()

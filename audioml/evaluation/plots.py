@@ -72,7 +72,8 @@ def to_svg(figure: Figure, name: str) -> str:
     """
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        # Without a date the same figure is the same text.
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     for color, variable in _VARIABLES.items():
@@ -103,7 +104,7 @@ def draw_spectrogram(audio: npt.NDArray[np.float32], sample_rate: int) -> bytes:
     decibels = 10 * np.log10(np.maximum(power, 1e-12))
     scaled = np.clip((decibels - decibels.max()) / DYNAMIC_RANGE_DB + 1, 0, 1)
     buffer = io.BytesIO()
-    imsave(buffer, scaled[::-1], cmap="magma", vmin=0, vmax=1, format="png", metadata={"Software": None})
+    imsave(buffer, scaled[::-1], cmap="magma", vmin=0, vmax=1, format="png")
     return buffer.getvalue()
 
 

@@ -60,7 +60,6 @@ class Evaluation:
     """Name of the primary metric."""
     headline: Interval
     confidence: float
-    higher_is_better: bool
     counts: dict[str, int]
     """Clips of each split."""
     hours: float
@@ -110,17 +109,17 @@ def count_confusions(pairs: pd.DataFrame) -> dict[str, Any] | None:
     labels = sorted(set(counts.index) | set(counts.columns))
     if len(labels) > MAX_MATRIX_LABELS:
         return None
-    counts = counts.reindex(index=labels, columns=labels, fill_value=0)
-    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    matrix = counts.reindex(index=labels, columns=labels, fill_value=0).to_numpy(dtype=int)
+    totals = matrix.sum(axis=1).clip(min=1)
     rows = [
         {
             "label": label,
             "cells": [
-                {"count": int(counts.loc[label, other]), "share": float(shares.loc[label, other]), "label": other}
-                for other in labels
+                {"count": int(count), "share": float(count / total), "label": other}
+                for count, other in zip(row, labels, strict=True)
             ],
         }
-        for label in labels
+        for label, row, total in zip(labels, matrix, totals, strict=True)
     ]
     return {"labels": labels, "rows": rows}
 
@@ -128,12 +127,11 @@ def count_confusions(pairs: pd.DataFrame) -> dict[str, Any] | None:
 def list_confusions(pairs: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the most frequent confusions: actual, predicted, count, and share of the actual label's clips."""
     wrong = pairs[pairs["actual"] != pairs["predicted"]]
-    counts = wrong.groupby(["actual", "predicted"]).size().sort_values(ascending=False, kind="stable")
-    total = pairs["actual"].value_counts()
-    return [
-        {"actual": actual, "predicted": predicted, "count": int(count), "share": count / total[actual]}
-        for (actual, predicted), count in counts.head(MAX_CONFUSIONS).items()
-    ]
+    counts = wrong.value_counts(["actual", "predicted"]).rename("count").reset_index()
+    counts = counts.sort_values(["count", "actual", "predicted"], ascending=[False, True, True])
+    counts["share"] = counts["count"] / counts["actual"].map(pairs["actual"].value_counts())
+    confusions: list[dict[str, Any]] = counts.head(MAX_CONFUSIONS).to_dict("records")  # type: ignore[assignment]
+    return confusions
 
 
 def describe_table(table: pd.DataFrame) -> dict[str, Any]:

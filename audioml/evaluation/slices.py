@@ -11,8 +11,11 @@ from audioml.store.manifest import MANIFEST_TYPES
 
 FORMAT_COLUMNS = ("sample_rate", "channels", "format")
 """Columns of every manifest that are slices where clips differ in them."""
-TERCILES = {"duration_s": ("duration", "s"), "rms_dbfs": ("level", "dBFS")}
-"""Measured columns that are cut into three parts of equal size, with their names and units."""
+TERCILES = {
+    "duration_s": ("duration", "s", ("short", "medium", "long")),
+    "rms_dbfs": ("level", "dBFS", ("quiet", "medium", "loud")),
+}
+"""Measured columns that are cut into three parts of about equal size: the slice's name, unit and values."""
 COLUMNS = ["slice", "value", "n", "metric", "low", "high"]
 
 
@@ -68,14 +71,16 @@ def slice_columns(manifest: pd.DataFrame, max_values: int) -> dict[str, pd.Serie
         text = manifest[name].map(lambda value: "(none)" if pd.isna(value) else str(value)).astype(str)
         if 2 <= text.nunique() <= max_values:
             columns[name] = text
-    for column, (name, unit) in TERCILES.items():
-        if column in manifest and name not in columns and (cut := _cut_terciles(manifest[column], unit)).nunique() > 1:
-            columns[name] = cut
+    for column, (name, unit, parts) in TERCILES.items():
+        if column in manifest and name not in columns:
+            cut = _cut_terciles(manifest[column], unit, parts)
+            if cut.nunique() > 1:
+                columns[name] = cut
     return columns
 
 
-def _cut_terciles(values: pd.Series[float], unit: str) -> pd.Series[str]:
+def _cut_terciles(values: pd.Series[float], unit: str, parts: tuple[str, str, str]) -> pd.Series[str]:
     low, high = values.quantile([1 / 3, 2 / 3])
-    names = [f"1: up to {low:.3g} {unit}", f"2: {low:.3g} to {high:.3g} {unit}", f"3: above {high:.3g} {unit}"]
+    bounds = (f"up to {low:.3g}", f"{low:.3g} to {high:.3g}", f"above {high:.3g}")
     part = np.where(values <= low, 0, np.where(values <= high, 1, 2))
-    return pd.Series([names[i] for i in part], index=values.index, dtype=str)
+    return pd.Series([f"{parts[i]}: {bounds[i]} {unit}" for i in part], index=values.index, dtype=str)

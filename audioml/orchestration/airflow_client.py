@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,10 @@ from audioml.errors import ServiceError
 
 POLL_INTERVAL_S = 0.25
 REQUEST_TIMEOUT_S = 30.0
+WARM_UP_TIMEOUT_S = 0.5
+"""Enough for the request to arrive; the server goes on with it alone."""
 PAGE_SIZE = 100
+HIDDEN_GROUPS = ("::group::Log message source details", "::group::Pre Execute")
 FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
@@ -63,6 +67,11 @@ class AirflowClient:
         except httpx.TransportError:
             return None
         return dict(response.json()) if response.status_code == httpx.codes.OK else None
+
+    def warm_up(self) -> None:
+        """Have the API server build what Airflow tasks talk to: some seconds, else paid by the first of them."""
+        with suppress(httpx.TransportError):
+            self._http.get("/execution/health/ping", timeout=WARM_UP_TIMEOUT_S)
 
     def import_errors(self) -> list[str]:
         """Return the errors of DAG files, as Airflow shows them."""
@@ -142,10 +151,7 @@ class AirflowClient:
             f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task_id}/logs/{task.try_number}",
             params={"map_index": task.map_index, "full_content": True},
         )
-        content = answer["content"]
-        entries = [content] if isinstance(content, str) else [e if isinstance(e, str) else e["event"] for e in content]
-        text = [line for entry in entries for line in entry.splitlines() if not line.startswith("::")]
-        return "\n".join(text[-lines:])
+        return "\n".join(_log_lines(answer["content"])[-lines:])
 
     def _exists(self, path: str) -> bool:
         response = self._send("GET", path)
@@ -185,6 +191,23 @@ class AirflowClient:
             f"Airflow at {self.url} answered {response.status_code} to {request.method} {request.url.path}: "
             f"{response.text[:500]}"
         )
+
+
+def _log_lines(content: str | list[Any]) -> list[str]:
+    """Return the lines of a log without Airflow's own preparations, and with the messages of errors."""
+    if isinstance(content, str):
+        return content.splitlines()
+    lines: list[str] = []
+    hidden = False
+    for entry in content:
+        event = entry if isinstance(entry, str) else entry["event"]
+        if event.startswith("::"):
+            hidden = event in HIDDEN_GROUPS
+        elif not hidden:
+            lines += event.splitlines()
+            details = [] if isinstance(entry, str) else entry.get("error_detail") or []
+            lines += [line for detail in details for line in detail["exc_value"].splitlines()]
+    return lines
 
 
 def _poll(check: Callable[[], bool], timeout_s: float) -> bool:

@@ -47,12 +47,16 @@ def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, s
     home = airflow_home(ctx.state)
     keys = make_secrets(home)
     url = f"http://{LOCAL}:{port}"
+    cores = os.cpu_count() or 1
     settings: dict[tuple[str, str], Any] = {
         ("core", "executor"): "LocalExecutor",
         ("core", "dags_folder"): ctx.path("dags"),
         ("core", "load_examples"): False,
         ("core", "dags_are_paused_at_creation"): False,
-        ("core", "parallelism"): max(2, os.cpu_count() or 1),
+        # A worker stays with an Airflow task that has succeeded until its next heartbeat is due, so that there
+        # are more workers than tasks may run at once.
+        ("core", "parallelism"): 2 * cores + 2,
+        ("core", "max_active_tasks_per_dag"): max(2, cores),
         ("core", "hostname_callable"): "socket.gethostname",
         ("core", "fernet_key"): keys["fernet_key"],
         ("core", "execution_api_server_url"): f"{url}/execution/",
@@ -73,12 +77,14 @@ def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, s
         ("api_auth", "jwt_secret"): keys["jwt_secret"],
         # Training may take days and keep both the machine and the API server busy.
         ("execution_api", "jwt_expiration_time"): WEEK_S,
-        ("workers", "max_failed_heartbeats"): 60,
+        ("workers", "max_failed_heartbeats"): 300,
+        # Also the longest time that Airflow takes to see that a skipped or failed Airflow task has ended.
+        ("workers", "min_heartbeat_interval"): 1,
         ("workers", "execution_api_timeout"): 30.0,
         ("scheduler", "task_instance_heartbeat_timeout"): 900,
         ("scheduler", "scheduler_idle_sleep_time"): 0.25,
         ("scheduler", "orphaned_tasks_check_interval"): 15.0,
-        ("dag_processor", "refresh_interval"): 5,
+        ("dag_processor", "refresh_interval"): 10,
         ("dag_processor", "min_file_process_interval"): 15,
         ("dag_processor", "parsing_processes"): 1,
         ("dag_processor", "print_stats_interval"): 600,

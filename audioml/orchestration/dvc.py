@@ -6,8 +6,9 @@ waits for DVC's lock instead of failing on it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def decide(ctx: Context, only: Step | None = None) -> list[Decision]:
     decisions: dict[str, Decision] = {}
     with _repository(ctx) as repo:
         for step in [only] if only else STEPS:
-            reasons = tuple(_explain(ctx, step, repo.status(targets=[_target(ctx, step)])))
+            reasons = tuple(_explain(ctx, step, repo.status(targets=[step.name])))
             if not reasons and not only:
                 runs = [d.step for d in decisions.values() if d.run and step.name in downstream(d.step)]
                 reasons = (f"{runs[-1]} runs before it",) if runs else ()
@@ -113,7 +114,7 @@ def restore_step(ctx: Context, step: Step) -> bool:
 
     check_rendering(ctx)
     with _repository(ctx) as repo, lock_repo(repo):
-        stage = repo.stage.load_one(path=str(ctx.path("dvc.yaml")), name=step.name)
+        stage = repo.stage.load_one(path="dvc.yaml", name=step.name)
         try:
             repo.stage_cache.restore(stage)
         except (RunCacheNotFoundError, FileNotFoundError):
@@ -130,8 +131,6 @@ def record_step(ctx: Context, step: Step) -> None:
     StepError
         When one of the step's outputs is missing.
     """
-    from dvc.repo import lock_repo
-
     check_rendering(ctx)
     for output in step.outputs:
         if not ctx.path(output.path).exists():
@@ -140,19 +139,18 @@ def record_step(ctx: Context, step: Step) -> None:
                 f"Make it with: audioml run {step.name}"
             )
     with _repository(ctx) as repo:
-        repo.commit(_target(ctx, step), force=True)
-        with lock_repo(repo):
-            repo.stage_cache.save(repo.stage.load_one(path=str(ctx.path("dvc.yaml")), name=step.name))
+        repo.commit(step.name, force=True)
 
 
 def init_dvc(workspace: Path) -> None:
     """Initialise DVC in a folder that is the top of a git repository, with a local folder as remote."""
     from dvc.repo import Repo
 
+    logging.getLogger("dvc").setLevel(logging.WARNING)
     with Repo.init(str(workspace)) as repo, repo.config.edit("repo") as config:
         config["core"]["analytics"] = False
         config["core"]["remote"] = "local"
-        config["remote"]["local"] = {"url": f"../{REMOTE}"}
+        config["remote"]["local"] = {"url": str(workspace / REMOTE)}
 
 
 def _render_stage(step: Step, params: Params) -> dict[str, Any]:
@@ -180,6 +178,9 @@ def _render_output(output: Output) -> str | dict[str, dict[str, bool]]:
 
 
 def _explain(ctx: Context, step: Step, status: dict[str, Any]) -> Iterator[str]:
+    if step.name not in _read_lock(ctx):
+        yield "no run of it is recorded"
+        return
     for change in (change for changes in status.values() for change in changes):
         if isinstance(change, str):
             yield change
@@ -197,14 +198,20 @@ def _explain(ctx: Context, step: Step, status: dict[str, Any]) -> Iterator[str]:
 
 def _explain_params(ctx: Context, step: Step) -> Iterator[str]:
     now = yaml.safe_load(ctx.path(FILE_NAME).read_text(encoding="utf-8"))
-    lock_path = ctx.path("dvc.lock")
-    lock = (yaml.safe_load(lock_path.read_text(encoding="utf-8")) or {}) if lock_path.exists() else {}
-    before = lock.get("stages", {}).get(step.name, {}).get("params", {}).get(FILE_NAME, {})
+    before = _read_lock(ctx)[step.name].get("params", {}).get(FILE_NAME, {})
     for section in step.params:
         old, new = dict(_flatten(section, before.get(section))), dict(_flatten(section, now.get(section)))
         for key in sorted(old.keys() | new.keys()):
             if old.get(key) != new.get(key):
-                yield f"param {key}: {old.get(key)!r} -> {new.get(key)!r}" if before else f"param {key}: new"
+                yield f"param {key}: {old.get(key)!r} -> {new.get(key)!r}"
+
+
+def _read_lock(ctx: Context) -> dict[str, Any]:
+    """Return the stages of dvc.lock by name."""
+    path = ctx.path("dvc.lock")
+    lock = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    stages: dict[str, Any] = (lock or {}).get("stages", {})
+    return stages
 
 
 def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -218,17 +225,14 @@ def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _target(ctx: Context, step: Step) -> str:
-    return f"{ctx.path('dvc.yaml')}:{step.name}"
-
-
 @contextmanager
 def _repository(ctx: Context) -> Iterator[Any]:
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
 
     try:
-        with Repo(str(ctx.workspace), _wait_for_lock=True) as repo:
+        # DVC resolves some paths, the run cache's among them, from the current folder.
+        with chdir(ctx.workspace), Repo(_wait_for_lock=True) as repo:
             yield repo
     except NotDvcRepoError:
         raise StepError(f"{ctx.workspace} has no .dvc folder. Make one there with: dvc init") from None

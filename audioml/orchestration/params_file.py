@@ -11,7 +11,9 @@ from pydantic import BaseModel
 from audioml.params import PluginSection, parse_params
 from audioml.plugins import load_plugin
 
-HEADER = "# What audioml does in this workspace. Every key is checked; `audioml plan` says what a change makes run again.\n"
+HEADER = (
+    "# What audioml does in this workspace. Every key is checked; `audioml plan` says what a change makes run again.\n"
+)
 PLUGIN_KINDS = {"features": "features", "task": "tasks", "model": "models"}
 
 
@@ -54,8 +56,10 @@ def _render_augment(sections: list[tuple[str, Any]]) -> str:
     text = "# Changes to training clips, in this order; [] for none.\naugment:"
     if not sections:
         return text + " []\n"
-    return text + "\n" + "".join(
-        f"  - name: {name}\n" + "".join(_render_fields(section, "    ")) for name, section in sections
+    return (
+        text
+        + "\n"
+        + "".join(f"  - name: {name}\n" + "".join(_render_fields(section, "    ")) for name, section in sections)
     )
 
 
@@ -66,10 +70,9 @@ def _render_fields(section: BaseModel, indent: str) -> Iterator[str]:
 
 def _render_field(key: str, value: Any, description: str | None, indent: str) -> Iterator[str]:
     yield _comment(description, indent)
-    if isinstance(value, tuple):
-        value = list(value)
-    text = yaml.safe_dump({key: value}, default_flow_style=None, allow_unicode=True, width=10_000, sort_keys=False)
-    yield indent + text.replace("\n", f"\n{indent}").rstrip() + "\n"
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False)
+    yield f"{indent}{key}: {text.strip()[1:-1]}\n"
 
 
 def _comment(description: str | None, indent: str) -> str:

@@ -117,7 +117,10 @@ def stop_processes(processes: Iterable[psutil.Process]) -> None:
 
 
 def stop_all(state: Path) -> None:
-    """End every process of a stack: the recorded services first, then whatever else carries its mark."""
+    """End every process of a stack: the recorded services first, then whatever else carries its mark.
+
+    The records stay, so that the next start takes the same ports.
+    """
     marked = marked_processes(state)
     recorded = {s.pid for s in read_services(state).values() if s.runs()}
     _end([p for p in marked if p.pid in recorded], marked)
@@ -126,7 +129,6 @@ def stop_all(state: Path) -> None:
         if not left:
             break
         _end([], left)
-    (state / RECORD).unlink(missing_ok=True)
 
 
 def _end(ask: list[psutil.Process], kill: list[psutil.Process]) -> None:

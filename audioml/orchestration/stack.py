@@ -80,9 +80,7 @@ def up(ctx: Context, *, airflow_port: int | None = None, mlflow_port: int | None
             started = _launch_airflow(ctx, missing, airflow_environment(ctx, port, server.url), port)
             undo.callback(stop_services, started)
             running.update({s.name: s for s in started})
-        mlflow_log = log_of(ctx.state)
-        record = Service(MLFLOW, server.pid, server.create_time, server.port, server.url, str(mlflow_log))
-        write_services(ctx.state, [record, *running.values()])
+        write_services(ctx.state, [_mlflow_service(ctx, server), *running.values()])
         mlflow.result()
         if missing:
             _wait_until_healthy([running[name] for name in AIRFLOW_PARTS], missing)
@@ -104,16 +102,14 @@ def down(ctx: Context) -> list[str]:
 
 def status(ctx: Context) -> dict[str, Any]:
     """Return each service's state, address, process and log, and the login of Airflow, as JSON values."""
-    services = {
-        name: {"running": s.runs(), "url": s.url, "port": s.port, "pid": s.pid, "log": s.log}
-        for name, s in _services(ctx).items()
-    }
-    for name in (MLFLOW, *AIRFLOW_PARTS):
-        if name not in services:
-            log = log_of(ctx.state) if name == MLFLOW else _airflow_log(ctx, name)
-            services[name] = {"running": False, "url": None, "port": None, "pid": None, "log": str(log)}
-    ordered = [n for n in (MLFLOW, *AIRFLOW_PARTS, MODEL_SERVER) if n in services]
-    return {"services": {n: services[n] for n in ordered}, "login": read_login(ctx.state)}
+    running = {name: s for name, s in _services(ctx).items() if s.runs()}
+    services: dict[str, Any] = {}
+    for name in (MLFLOW, *AIRFLOW_PARTS, MODEL_SERVER):
+        if s := running.get(name):
+            services[name] = {"running": True, "url": s.url, "port": s.port, "pid": s.pid, "log": s.log}
+        elif name != MODEL_SERVER:
+            services[name] = {"running": False, "url": None, "port": None, "pid": None, "log": str(_log(ctx, name))}
+    return {"services": services, "login": read_login(ctx.state)}
 
 
 def client(ctx: Context) -> AirflowClient:
@@ -175,9 +171,12 @@ def _services(ctx: Context) -> dict[str, Service]:
     services = read_services(ctx.state)
     server = find_server(ctx.state)
     if server is not None and server.detached:
-        log = str(log_of(ctx.state))
-        services[MLFLOW] = Service(MLFLOW, server.pid, server.create_time, server.port, server.url, log)
+        services[MLFLOW] = _mlflow_service(ctx, server)
     return services
+
+
+def _mlflow_service(ctx: Context, server: Server) -> Service:
+    return Service(MLFLOW, server.pid, server.create_time, server.port, server.url, str(_log(ctx, MLFLOW)))
 
 
 def _ensure_mlflow(ctx: Context, port: int | None, recorded: dict[str, Service], undo: ExitStack) -> Future[Server]:
@@ -261,8 +260,8 @@ def _free(port: int | None) -> int | None:
     return port
 
 
-def _airflow_log(ctx: Context, name: str) -> Path:
-    return ctx.state / "logs" / f"airflow-{name}.log"
+def _log(ctx: Context, name: str) -> Path:
+    return log_of(ctx.state) if name == MLFLOW else ctx.state / "logs" / f"airflow-{name}.log"
 
 
 def _launch_airflow(ctx: Context, names: list[str], environment: dict[str, str], port: int) -> list[Service]:
@@ -270,7 +269,7 @@ def _launch_airflow(ctx: Context, names: list[str], environment: dict[str, str],
     if not ctx.path(DAG_FILE_PATH).exists():
         write_text(ctx.path(DAG_FILE_PATH), DAG_FILE)
     home = airflow_home(ctx.state)
-    log = _airflow_log(ctx, "start")
+    log = _log(ctx, "start")
     log.parent.mkdir(parents=True, exist_ok=True)
     module = "audioml.orchestration.airflow.processes"
     with log.open("ab") as output:
@@ -296,9 +295,9 @@ def _launch_airflow(ctx: Context, names: list[str], environment: dict[str, str],
         raise ServiceError(f"Airflow ended while it started. The end of {log}:\n{log_tail(log)}")
     url = f"http://{LOCAL}:{port}"
     return [
-        describe_process(name, pid, _airflow_log(ctx, name), port=port, url=url)
+        describe_process(name, pid, _log(ctx, name), port=port, url=url)
         if name == "api-server"
-        else describe_process(name, pid, _airflow_log(ctx, name))
+        else describe_process(name, pid, _log(ctx, name))
         for name, pid in pids.items()
     ]
 
@@ -321,6 +320,7 @@ def _wait_until_healthy(services: list[Service], started: list[str]) -> None:
             health = airflow.health()
             waiting = ["api-server"] if health is None else _not_healthy(health, services, started)
             if not waiting:
+                airflow.warm_up()
                 return
             if line:
                 line.update(f"Airflow is starting; waiting for {', '.join(waiting)}")

@@ -34,6 +34,9 @@ __pycache__/
 DVCIGNORE = "# Byte code beside the package's sources is no change of code.\n__pycache__\n*.pyc\n"
 MAX_SAMPLE_RATE = 16000
 """Features default to the source's own rate, but to no more than this: speech and most events lie below 8 kHz."""
+MAX_INPUT_S = 10.0
+SEGMENT_S = 5.0
+"""Recordings longer than the first are cut into segments of the second."""
 SHORT_CLIP_S = 2.5
 """Up to here clips are taken for single words or events, and features get the finer hop."""
 
@@ -85,7 +88,9 @@ def create_workspace(folder: Path, choices: Choices) -> Workspace:
     """
     folder = folder.resolve()
     if (folder / FILE_NAME).exists():
-        raise ParamsError(f"{folder} is a workspace already: it has a {FILE_NAME}. Choose another folder, or edit that file.")
+        raise ParamsError(
+            f"{folder} is a workspace already: it has a {FILE_NAME}. Choose another folder, or edit that file."
+        )
     if folder.exists() and not folder.is_dir():
         raise ParamsError(f"{folder} is a file; a workspace is a folder. Choose another name.")
     if shutil.which("git") is None:
@@ -113,8 +118,6 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
         raise SourceError("--data is missing: give the folder of recordings, or a table with their paths.")
     summary = inspect_source(source) if source is not None else None
     layout = choices.layout or (summary.layout if summary else "spoken_commands")
-    sample_rate = min(MAX_SAMPLE_RATE, summary.sample_rate if summary else MAX_SAMPLE_RATE)
-    duration_s = summary.duration_s if summary else 1.0
     name = choices.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name).strip("-.")
     raw: dict[str, Any] = {
         "name": name,
@@ -123,9 +126,10 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
             "source": None if source is None else str(source),
             "pattern": choices.pattern,
             "label": choices.label,
+            **({"path_column": summary.path_column} if layout == "table" and summary and summary.path_column else {}),
         },
         "split": {"test": choices.test, "fold": choices.fold, "group": choices.group},
-        "features": {"name": "logmel", "sample_rate": sample_rate, **_length_params(duration_s, sample_rate)},
+        "features": {"name": "logmel", **_choose_features(summary)},
         "task": {"name": "classification"},
         "model": {"name": "bcresnet"},
         "augment": [{"name": "time_shift"}, {"name": "specaugment"}, {"name": "mixup"}],
@@ -135,16 +139,25 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
     return raw, summary
 
 
-def _length_params(duration_s: float, sample_rate: int) -> dict[str, Any]:
-    """Return window and hop for clips of this length: 25 ms each 10 ms for words, 40 ms each 20 ms for longer ones."""
+def _choose_features(summary: SourceSummary | None) -> dict[str, Any]:
+    """Return rate, length, window and hop that suit the source.
+
+    Words get windows of 25 ms each 10 ms, longer clips 40 ms each 20 ms; recordings too long for one input are
+    cut into segments.
+    """
+    sample_rate = min(MAX_SAMPLE_RATE, summary.sample_rate if summary else MAX_SAMPLE_RATE)
+    duration_s = summary.duration_s if summary else 1.0
+    segmented = duration_s > MAX_INPUT_S
+    duration_s = SEGMENT_S if segmented else duration_s
     short = duration_s <= SHORT_CLIP_S
     win_length = round(sample_rate * (0.025 if short else 0.040))
     return {
+        "sample_rate": sample_rate,
         "duration_s": duration_s,
+        "length": "segment" if segmented else "pad",
         "n_fft": 1 << (win_length - 1).bit_length(),
         "win_length": win_length,
         "hop_length": round(sample_rate * (0.010 if short else 0.020)),
-        "n_mels": 40,
     }
 
 
@@ -186,7 +199,9 @@ def _has_identity(folder: Path) -> bool:
 def _git(folder: Path, *arguments: str) -> None:
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
     if done.returncode != 0:
-        raise ServiceError(f"git {' '.join(arguments)} in {folder} failed: {done.stderr.strip() or done.stdout.strip()}")
+        raise ServiceError(
+            f"git {' '.join(arguments)} in {folder} failed: {done.stderr.strip() or done.stdout.strip()}"
+        )
 
 
 def _add_lines(path: Path, text: str) -> None:

@@ -83,7 +83,7 @@ class Context:
         """
         target = Path(__file__).resolve().parents[1]
         link = self.state / "code"
-        if link.is_symlink() and os.readlink(link) == str(target):
+        if link.is_symlink() and link.readlink() == target:
             return
         self.state.mkdir(exist_ok=True)
         fresh = self.state / f"code.{os.getpid()}"

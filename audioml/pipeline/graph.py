@@ -16,7 +16,14 @@ STEPS: tuple[Step, ...] = (
             Output("data/quarantine.parquet", persist=True),
         ),
         params=("data", "ingest"),
-        code=("audio", "datasets/${data.layout}.py", "store", "pipeline/steps/ingest.py"),
+        code=(
+            "audio",
+            "datasets/_files.py",
+            "datasets/_record.py",
+            "datasets/${data.layout}.py",
+            "store",
+            "pipeline/steps/ingest.py",
+        ),
         mapped=True,
     ),
     Step(
@@ -83,7 +90,7 @@ STEPS: tuple[Step, ...] = (
             Output("reports/evaluation"),
         ),
         params=("evaluate", "name", "seed"),
-        code=("evaluation", "inference", "tasks/${task.name}.py", "pipeline/steps/evaluate.py"),
+        code=("audio", "evaluation", "inference", "store", "tasks/${task.name}.py", "pipeline/steps/evaluate.py"),
     ),
     Step(
         name="register",
@@ -91,7 +98,7 @@ STEPS: tuple[Step, ...] = (
         inputs=("models/package", "models/run.json", "reports/metrics.json"),
         outputs=(Output("models/registered.json", kind="small"),),
         params=("name", "registry"),
-        code=("registry", "pipeline/steps/register.py"),
+        code=("registry", "store", "pipeline/steps/register.py"),
     ),
 )
 

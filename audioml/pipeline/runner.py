@@ -19,7 +19,7 @@ from audioml.pipeline.context import Context
 from audioml.pipeline.step import Item, Step
 from audioml.store.files import read_json, remove_leftovers, write_json
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Worker processes get one thread each: threads in libraries times processes stall."""
 
 

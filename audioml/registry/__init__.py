@@ -7,6 +7,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # The address of a server that ends with the command is no use to anyone.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     # A uv project around the workspace is no part of its models.
     "MLFLOW_UV_AUTO_DETECT": "false",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from audioml.errors import RegistryError, StoreError
 from audioml.registry.locks import hold_lock
+from audioml.registry.names import metric_name
 from audioml.registry.package import MLMODEL, package_digest
 from audioml.store.files import remove_leftovers, write_folder_atomic
 
@@ -47,7 +48,9 @@ def log_package(
         client.log_model_artifacts(model.model_id, str(completed))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     now_ms = int(time.time() * 1000)
-    logged = [Metric(key, float(value), now_ms, 0, model_id=model.model_id) for key, value in metrics.items()]
+    logged = [
+        Metric(metric_name(name), float(value), now_ms, 0, model_id=model.model_id) for name, value in metrics.items()
+    ]
     client.log_batch(run_id, metrics=logged)
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return str(model.model_id)

@@ -21,9 +21,24 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic", "pyyaml", "scipy", "soundfile", "soxr")
 """What inference needs. Pinned to the versions that the model was trained beside."""
+CODE = (
+    "__init__.py",
+    "audio",
+    "errors.py",
+    "features",
+    "inference",
+    "params.py",
+    "plugins.py",
+    "store/__init__.py",
+    "store/files.py",
+    "tasks",
+    "units.py",
+)
+"""The parts of audioml that inference imports; a package carries them and no more."""
 ARTIFACTS = "artifacts"
-NETWORK, DESCRIPTION = "model.onnx", "model.json"
 MLMODEL = "MLmodel"
+NOT_DIGESTED = frozenset({MLMODEL, "registered_model_meta"})
+"""Files that a registry completes or adds."""
 
 
 def save_package(folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes) -> None:
@@ -45,20 +60,22 @@ def save_package(folder: Path, *, onnx: Path, description: dict[str, Any], examp
     import pandas as pd
     from mlflow.models import Model
 
+    from audioml.inference.description import DESCRIPTION, MODEL
     from audioml.inference.predictor import Predictor
 
     code = Path(audioml.__file__).resolve().parent
     example = pd.DataFrame({"audio": [example_audio]})
     with tempfile.TemporaryDirectory() as scratch, write_folder_atomic(folder) as temporary:
         files = Path(scratch)
-        shutil.copyfile(onnx, files / NETWORK)
+        shutil.copyfile(onnx, files / MODEL)
         write_json(files / DESCRIPTION, description)
+        _copy_code(code, files / code.name)
         prediction = Predictor.load(files).predict([example_audio])[0]
         mlflow.pyfunc.save_model(
             path=str(temporary),
             python_model=str(code / "registry" / "pyfunc_model.py"),
-            artifacts={name: str(files / name) for name in (NETWORK, DESCRIPTION)},
-            code_paths=[str(code)],
+            artifacts={name: str(files / name) for name in (MODEL, DESCRIPTION)},
+            code_paths=[str(files / code.name)],
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
             input_example=example,
             signature=_signature(example, prediction),
@@ -68,10 +85,20 @@ def save_package(folder: Path, *, onnx: Path, description: dict[str, Any], examp
 
 
 def package_digest(folder: Path) -> str:
-    """Return a SHA-256 over all files of a package but `MLmodel`, which a registry completes."""
+    """Return a SHA-256 over all files of a package but those that a registry writes; equal before and after."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     names = {path.relative_to(folder).as_posix(): path for path in files}
-    return hash_json({name: hash_file(path) for name, path in names.items() if name != MLMODEL})
+    return hash_json({name: hash_file(path) for name, path in names.items() if name not in NOT_DIGESTED})
+
+
+def _copy_code(source: Path, target: Path) -> None:
+    for name in CODE:
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if (source / name).is_dir():
+            shutil.copytree(source / name, path, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source / name, path)
 
 
 def _signature(example: pd.DataFrame, prediction: dict[str, Any]) -> ModelSignature:
@@ -102,6 +129,8 @@ def _remove_incidentals(folder: Path) -> None:
     path = folder / MLMODEL
     model = yaml.safe_load(path.read_text(encoding="utf-8"))
     model.pop("utc_time_created", None)
-    for artifact in model["flavors"]["python_function"]["artifacts"].values():
+    flavor = model["flavors"]["python_function"]
+    flavor["model_code_path"] = Path(flavor["model_code_path"]).name
+    for artifact in flavor["artifacts"].values():
         artifact["uri"] = artifact["path"]
     path.write_text(yaml.safe_dump(model, sort_keys=False), encoding="utf-8")

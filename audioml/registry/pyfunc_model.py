@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from audioml.errors import DecodeError
@@ -35,23 +36,14 @@ class AudioModel(PythonModel):
         Raises
         ------
         MlflowException
-            For the first row that is no audio; the server answers with status 400.
+            When a clip is no audio, saying which, counted from 0; the server answers with status 400.
         """
-        clips = [bytes(clip) for clip in model_input[INPUT_COLUMN]]
         try:
-            predictions = self.predictor.predict(clips)
-        except DecodeError:
-            self._name_first_bad(clips)
-            raise
+            predictions = self.predictor.predict([bytes(clip) for clip in model_input[INPUT_COLUMN]])
+        except DecodeError as error:
+            message = f"Column {INPUT_COLUMN!r} cannot be read as audio: {error}"
+            raise MlflowException(message, error_code=INVALID_PARAMETER_VALUE) from None
         return pd.DataFrame(predictions, index=model_input.index)
-
-    def _name_first_bad(self, clips: list[bytes]) -> None:
-        for row, clip in enumerate(clips):
-            try:
-                self.predictor.predict([clip])
-            except DecodeError as error:
-                message = f"Row {row} of column {INPUT_COLUMN!r} cannot be read as audio: {error}"
-                raise MlflowException(message, error_code=INVALID_PARAMETER_VALUE) from None
 
 
 set_model(AudioModel())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audioml.registry.lineage import dataset_inputs, effective_params, source_tags
+from audioml.registry.names import metric_name
 from audioml.registry.tracking import tracking
 from audioml.registry.workspace import Workspace
 
@@ -152,4 +153,5 @@ def _log_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float]
     from mlflow.entities import Metric
 
     now_ms = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(key, float(value), now_ms, step) for key, value in metrics.items()])
+    logged = [Metric(metric_name(name), float(value), now_ms, step) for name, value in metrics.items()]
+    client.log_batch(run_id, metrics=logged)

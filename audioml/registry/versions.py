@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from audioml.errors import RegistryError, did_you_mean
 from audioml.registry.lineage import DATASET_TAG, VERSION_TAG, dataset_digest
 from audioml.registry.logged_models import log_package
+from audioml.registry.names import metric_name
 from audioml.registry.package import package_digest
 from audioml.registry.runs import find_or_stand_in
 from audioml.registry.workspace import Workspace
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PACKAGE_TAG = "audioml.package_digest"
+MODEL_VERSIONS_TAG = "mlflow.modelVersions"
 METRIC_PREFIX = "metric."
 REFERENCE = re.compile(r"^(?:models:/)?(?P<name>[^@/:]*)(?:[@/](?P<which>[^@/:]+))?$")
 """``NAME``, ``NAME@ALIAS``, ``NAME@3`` or ``NAME/3``, and ``@ALIAS`` for the workspace's own model."""
@@ -66,7 +69,7 @@ def register_package(ctx: Workspace, package: Path, run_id: str, metrics: Mappin
     client = mlflow.MlflowClient()
     digest = package_digest(package)
     _ensure_model(client, ctx.model_name)
-    tags = {f"{METRIC_PREFIX}{name}": repr(float(value)) for name, value in metrics.items()}
+    tags = {f"{METRIC_PREFIX}{metric_name(name)}": repr(float(value)) for name, value in metrics.items()}
     known = client.search_model_versions(f"name = '{ctx.model_name}' and tags.`{PACKAGE_TAG}` = '{digest}'")
     if known:
         number = str(max(int(version.version) for version in known))
@@ -78,11 +81,13 @@ def register_package(ctx: Workspace, package: Path, run_id: str, metrics: Mappin
         if dataset := dataset_digest(ctx):
             tags[DATASET_TAG] = dataset
         model_id = log_package(client, package, ctx.model_name, run_id, metrics, {PACKAGE_TAG: digest})
-        number = str(
-            client.create_model_version(
-                ctx.model_name, source=f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
-            ).version
+        created = client.create_model_version(
+            ctx.model_name, source=f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
         )
+        number = str(created.version)
+        # MLflow's pages find a model's versions by this tag; its own `register_model` sets it too.
+        link = json.dumps([{"name": ctx.model_name, "version": number}])
+        client.set_logged_model_tags(model_id, {MODEL_VERSIONS_TAG: link})
     client.set_registered_model_alias(ctx.model_name, CHALLENGER, number)
     if CHAMPION not in client.get_registered_model(ctx.model_name).aliases:
         client.set_registered_model_alias(ctx.model_name, CHAMPION, number)

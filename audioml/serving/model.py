@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from audioml.registry.workspace import Workspace
 class AudioPredictor(Protocol):
     """What predicts: `audioml.inference.predictor.Predictor`."""
 
-    def predict(self, clips: list[bytes]) -> list[dict[str, Any]]:
+    def predict(self, clips: Sequence[bytes]) -> list[dict[str, Any]]:
         """Return one prediction for the bytes of each audio file."""
 
 

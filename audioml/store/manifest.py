@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,29 @@ QUARANTINE_TYPES: Mapping[str, pa.DataType] = {"path": pa.string(), "reason": pa
 
 SPLIT_TYPES: Mapping[str, pa.DataType] = {"clip_id": pa.string(), "split": pa.string(), "fold": pa.int64()}
 """`split` is train, validation or test."""
+
+
+def build_manifest(facts: Sequence[Mapping[str, Any]], own: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """Return the manifest of clips from their facts, one mapping a clip, and the source's own columns.
+
+    Parameters
+    ----------
+    facts
+        The columns of `MANIFEST_TYPES` but `label`.
+    own
+        Plain Python values of one type a column, None for gaps; `label` among them.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame.from_records(facts, columns=[name for name in MANIFEST_TYPES if name != "label"])
+    return frame.assign(**{name: _to_column(values) for name, values in own.items()})
+
+
+def build_quarantine(entries: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+    """Return the quarantine of (path, reason, detail)."""
+    import pandas as pd
+
+    return pd.DataFrame.from_records(entries, columns=list(QUARANTINE_TYPES))
 
 
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
@@ -98,7 +121,18 @@ def _to_array(column: pd.Series[Any], kind: pa.DataType | None) -> pa.Array:
     array = pa.Array.from_pandas(column, type=kind)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
+    plain = pa.types.is_large_string(array.type) or pa.types.is_null(array.type)
+    return array.cast(pa.string()) if plain else array
+
+
+def _to_column(values: Sequence[Any]) -> Any:
+    """Whole numbers and booleans with gaps get nullable types: pandas would make floats or objects of them."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values if value is not None}
+    if None in values and kinds in ({int}, {bool}):
+        return pd.array(list(values), dtype="Int64" if kinds == {int} else "boolean")
+    return list(values)
 
 
 def _read(path: Path, types: Mapping[str, pa.DataType], made_by: str) -> pd.DataFrame:

@@ -92,10 +92,10 @@ def measure_bins(windows: Windows) -> tuple[NDArray[np.float32], NDArray[np.floa
 
 
 def train_loader(
-    windows: Windows, seed: int, batch_size: int, rank: int = 0, n_ranks: int = 1
+    windows: Windows, seed: int, first_epoch: int, batch_size: int, rank: int = 0, n_ranks: int = 1
 ) -> DataLoader[Batch]:
-    """Return shuffled batches; the order follows from the seed and the epoch alone."""
-    return _load(windows, ShuffledBatches(len(windows.rows), batch_size, seed, rank, n_ranks))
+    """Return shuffled batches; the order follows from the seed and the epoch alone, counted from 0."""
+    return _load(windows, ShuffledBatches(len(windows.rows), batch_size, seed, first_epoch, rank, n_ranks))
 
 
 def validation_loader(windows: Windows, batch_size: int, rank: int = 0, n_ranks: int = 1) -> DataLoader[Batch]:
@@ -110,12 +110,15 @@ class ShuffledBatches(Sampler[list[int]]):
     Every process gets the same number of windows; where they don't divide evenly some come twice.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, rank: int = 0, n_ranks: int = 1) -> None:
+    def __init__(
+        self, n: int, batch_size: int, seed: int, first_epoch: int = 0, rank: int = 0, n_ranks: int = 1
+    ) -> None:
         self.n, self.batch_size, self.seed, self.rank, self.n_ranks = n, batch_size, seed, rank, n_ranks
-        self.epoch = 0
+        # Lightning draws the first order of a resumed run before it says which epoch that is.
+        self.epoch = first_epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration is for. Lightning calls this."""
+        """Choose the epoch that the next iteration is for. Lightning calls this before each but the first."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -97,14 +97,20 @@ def fit(
     state.mkdir(parents=True, exist_ok=True)
     learning = _prepare(params, features, manifest, splits)
     history = read_history(state / LAST) if (state / LAST).exists() else []
-    if rank_zero_only.rank == 0:
+    first = is_first_process()
+    if first:
         tracker.log_params(learning.describe())
         # A killed run may not have told these; telling them twice does no harm.
         for row in history:
             tracker.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
     if not is_finished(history, params.training):
-        history = _train(params, learning, state, tracker if rank_zero_only.rank == 0 else NullTracker())
+        history = _train(params, learning, len(history), state, tracker if first else NullTracker())
     return FitResult(state / BEST, learning.targets, history, learning.network.n_parameters)
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the process that records and exports; with several devices there is one each."""
+    return int(rank_zero_only.rank) == 0
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def _clips_of(manifest: pd.DataFrame, splits: pd.DataFrame, name: str) -> pd.Dat
     return chosen
 
 
-def _train(params: Params, learning: _Learning, state: Path, tracker: Tracker) -> History:
+def _train(params: Params, learning: _Learning, first_epoch: int, state: Path, tracker: Tracker) -> History:
     training = params.training
     keeper = EpochKeeper(state, training, tracker)
     with _quiet_lightning():
@@ -173,7 +179,7 @@ def _train(params: Params, learning: _Learning, state: Path, tracker: Tracker) -
             enable_model_summary=False,
         )
         batches = (training.batch_size, trainer.global_rank, trainer.world_size)
-        train = train_loader(learning.train, params.seed, *batches)
+        train = train_loader(learning.train, params.seed, first_epoch, *batches)
         module = TrainingModule(
             learning.network,
             learning.task,

@@ -50,15 +50,17 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self._outputs: list[tuple[Tensor, Tensor]] = []
 
     def on_train_epoch_start(self) -> None:
-        """Seed what draws from torch's global generator (dropout)."""
-        torch.manual_seed(derive_seed(self.seed, "dropout", self.current_epoch, self.global_rank))
+        """Start the sums of the epoch."""
         self._loss_sum = torch.zeros(2, dtype=torch.float64)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of an augmented batch."""
         features, targets, _ = batch
-        seed = derive_seed(self.seed, "augment", self.current_epoch, batch_index, self.global_rank)
-        generator = torch.Generator().manual_seed(seed)
+        where = (self.current_epoch, batch_index, self.global_rank)
+        # Dropout draws from the global generator, as do Lightning and the loaders, and at other moments in a
+        # resumed run: so it is seeded at every step.
+        torch.manual_seed(derive_seed(self.seed, "dropout", *where))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "augment", *where))
         for augmentation, section in self.augmentations:
             features, targets = augmentation.apply(section, features, targets, generator)
         loss: Tensor = self.task.loss(self.task_params, self.network(features), targets)

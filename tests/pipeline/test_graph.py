@@ -7,7 +7,16 @@ from audioml.errors import StepError
 from audioml.pipeline.graph import STEPS, downstream, find_step
 
 # What every process loads to find params, errors and steps; a change there changes no result of a step.
-INFRASTRUCTURE = ("errors.py", "units.py", "plugins.py", "params.py", "pipeline/step.py", "pipeline/graph.py", "pipeline/context.py")
+INFRASTRUCTURE = (
+    "errors.py",
+    "units.py",
+    "plugins.py",
+    "ports.py",
+    "params.py",
+    "pipeline/step.py",
+    "pipeline/graph.py",
+    "pipeline/context.py",
+)
 
 
 def test_steps_read_only_what_an_earlier_step_writes():

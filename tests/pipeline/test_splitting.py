@@ -35,7 +35,9 @@ def grouped_manifests(draw: st.DrawFn) -> pd.DataFrame:
     n = draw(st.integers(20, 120))
     labels = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
     groups = draw(st.lists(st.integers(0, 15), min_size=n, max_size=n))
-    return pd.DataFrame({"clip_id": [f"{i:064x}" for i in range(n)], "label": [f"l{v}" for v in labels], "group": groups})
+    return pd.DataFrame(
+        {"clip_id": [f"{i:064x}" for i in range(n)], "label": [f"l{v}" for v in labels], "group": groups}
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -49,9 +51,10 @@ def test_no_manifest_leaks(manifest: pd.DataFrame, test_share: float, validation
     assert splits["clip_id"].tolist() == manifest["clip_id"].tolist()
     assert set(splits["split"]) <= {"train", "validation", "test"}
     assert (splits["split"] == "test").any()
-    assert manifest["group"].groupby(manifest["group"]).size().size == (
-        splits["split"].groupby(manifest["group"].to_numpy()).nunique() == 1
-    ).sum()
+    assert (
+        manifest["group"].groupby(manifest["group"]).size().size
+        == (splits["split"].groupby(manifest["group"].to_numpy()).nunique() == 1).sum()
+    )
     assert set(manifest["label"][(splits["split"] == "train").to_numpy()]) == set(manifest["label"])
 
 
@@ -121,7 +124,9 @@ def test_highest_fold_is_tested() -> None:
 def test_folds_in_words_are_numbered() -> None:
     manifest = make_manifest().assign(fold=lambda m: m["fold"].map("abcdef".__getitem__))
     table = split_of(manifest, SplitParams(fold="fold", test="fold == 'b'"))
-    assert sorted(set(zip(table["fold"], table["fold_of_split"], strict=True))) == list(zip("bcdef", range(5), strict=True))
+    assert sorted(set(zip(table["fold"], table["fold_of_split"], strict=True))) == list(
+        zip("bcdef", range(5), strict=True)
+    )
     assert set(table.loc[table["split"] == "test", "fold"]) == {"b"}
 
 

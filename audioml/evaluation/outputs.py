@@ -1,0 +1,88 @@
+"""The model's outputs for clips whose features are stored, and their agreement with the path from bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from audioml.errors import StepError
+from audioml.inference.predictor import Predictor
+from audioml.store.shards import FeatureSet
+
+BATCH_WINDOWS = 2048
+"""Windows read at a time, which bounds the memory."""
+TOLERANCE = 1e-3
+"""Largest difference between outputs by the two paths that is put down to rounding."""
+
+
+def predict_stored(predictor: Predictor, features: FeatureSet, clip_ids: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return the outputs of clips from their stored features.
+
+    Parameters
+    ----------
+    predictor
+        The model.
+    features
+        Stored windows, of these clips and others.
+    clip_ids
+        Which clips, each once.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(clips, ...)``, in the order of `clip_ids`.
+
+    Raises
+    ------
+    StepError
+        When a clip has no stored features.
+    """
+    clip_of_window = pd.Index(clip_ids).get_indexer(pd.Index(features.clip_ids))
+    windows = np.flatnonzero(clip_of_window >= 0)
+    found = np.unique(clip_of_window[windows])
+    if len(found) < len(clip_ids):
+        lacking = clip_ids[int(np.setdiff1d(np.arange(len(clip_ids)), found)[0])]
+        raise StepError(
+            f"{len(clip_ids) - len(found)} of {len(clip_ids)} clips have no stored features (the first is "
+            f"{lacking[:12]}). Make them with: audioml run featurize"
+        )
+    batches = [windows[start : start + BATCH_WINDOWS] for start in range(0, len(windows), BATCH_WINDOWS)]
+    raw = np.concatenate([predictor.run_features(features.take(batch)) for batch in batches])
+    clips, merged = predictor.merge_clips(raw, clip_of_window[windows])
+    outputs = np.empty_like(merged)
+    outputs[clips] = merged
+    return outputs
+
+
+def check_audio_path(
+    predictor: Predictor, clips: Sequence[tuple[str, bytes]], stored: npt.NDArray[np.float32]
+) -> float:
+    """Compare outputs made from audio bytes with those from stored features; return the largest difference.
+
+    Parameters
+    ----------
+    predictor
+        The model.
+    clips
+        Path and bytes of some clips.
+    stored
+        Their outputs from stored features, shape ``(clips, ...)``.
+
+    Raises
+    ------
+    StepError
+        When they differ by more than `TOLERANCE`: what is measured is then not what is served.
+    """
+    served = predictor.predict_outputs([data for _, data in clips])
+    difference = np.abs(served - stored).reshape(len(clips), -1).max(axis=1)
+    worst = int(difference.argmax())
+    if not difference[worst] <= TOLERANCE:
+        raise StepError(
+            f"{clips[worst][0]}: the model's output from audio differs by {difference[worst]:.2g} from that from "
+            f"stored features (at most {TOLERANCE:g} was expected), so what is measured is not what is served. "
+            "Make both again with: audioml run featurize, audioml run train"
+        )
+    return float(difference[worst])

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+
+from audioml.errors import DecodeError
+from audioml.inference.predictor import Predictor
+from audioml.ports import listen, port_of
+from audioml.registry.package import package_digest, save_package
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+ELSEWHERE = """
+import importlib.util, sys
+sys.path[:] = [p for p in sys.path if p not in ("", {repository!r})]
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in type(f).__module__ + repr(f)]
+assert importlib.util.find_spec("audioml") is None
+import mlflow, pandas as pd
+model = mlflow.pyfunc.load_model({package!r})
+clip = open({clip!r}, "rb").read()
+print(model.predict(pd.DataFrame({{"audio": [clip]}}))["label"][0])
+import audioml
+assert audioml.__file__.startswith({package!r}), audioml.__file__
+assert not {{"torch", "librosa", "matplotlib"}} & set(sys.modules), "inference needs none of these"
+"""
+
+
+def test_predictions_by_closed_form(package: Path, tone_wav: Callable[[float], bytes]) -> None:
+    model = mlflow.pyfunc.load_model(str(package))
+    answer = model.predict(pd.DataFrame({"audio": [tone_wav(200.0), tone_wav(3000.0)]}))
+    assert list(answer["label"]) == ["low", "high"]
+    assert list(answer["probability"]) == [max(row.values()) for row in answer["probabilities"]]
+    assert all(abs(sum(row.values()) - 1) < 1e-6 for row in answer["probabilities"])
+
+
+def test_equal_to_predictor(package: Path, fsdd_dir: Path) -> None:
+    clips = [path.read_bytes() for path in sorted(fsdd_dir.iterdir())[:5]]
+    answer = mlflow.pyfunc.load_model(str(package)).predict(pd.DataFrame({"audio": clips}))
+    assert answer.to_dict("records") == Predictor.load(package / "artifacts").predict(clips)
+
+
+def test_signature_and_example(package: Path) -> None:
+    model = mlflow.models.Model.load(str(package))
+    assert [(c.name, str(c.type)) for c in model.signature.inputs] == [("audio", "DataType.binary")]
+    assert model.signature.outputs.input_names() == ["label", "probability", "probabilities"]
+    example = model.load_input_example(str(package))
+    assert mlflow.pyfunc.load_model(str(package)).predict(example)["label"][0] == "low"
+
+
+def test_equal_models_make_equal_packages(
+    package: Path, tmp_path: Path, tone_model: tuple[Path, dict[str, Any]], tone_wav: Callable[[float], bytes]
+) -> None:
+    again = tmp_path / "again"
+    save_package(again, onnx=tone_model[0], description=tone_model[1], example_audio=tone_wav(200.0))
+    files = sorted(p.relative_to(package) for p in package.rglob("*") if p.is_file() and p.suffix != ".pyc")
+    assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
+    assert [f for f in files if (package / f).read_bytes() != (again / f).read_bytes()] == []
+    assert package_digest(again) == package_digest(package)
+    (again / "artifacts" / "model.onnx").write_bytes(b"other")
+    assert package_digest(again) != package_digest(package)
+
+
+def test_no_path_of_this_machine(package: Path) -> None:
+    text = "".join(p.read_text(errors="replace") for p in package.glob("*") if p.is_file())
+    assert str(REPOSITORY) not in text
+    assert "/tmp" not in text
+    assert "torch" not in (package / "requirements.txt").read_text()
+
+
+def test_failure_leaves_what_was_there(
+    tmp_path: Path, tone_model: tuple[Path, dict[str, Any]], tone_wav: Callable[[float], bytes]
+) -> None:
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    with pytest.raises(DecodeError, match="unreadable"):
+        save_package(folder, onnx=tone_model[0], description=tone_model[1], example_audio=b"no audio")
+    assert [p.name for p in tmp_path.rglob("*")] == ["package", "old"]
+
+
+def test_bad_audio_names_the_clip(package: Path, tone_wav: Callable[[float], bytes]) -> None:
+    model = mlflow.pyfunc.load_model(str(package))
+    with pytest.raises(MlflowException, match="clip 1: not a known audio format"):
+        model.predict(pd.DataFrame({"audio": [tone_wav(200.0), b"no audio at all"]}))
+
+
+def test_loads_without_audioml_installed(package: Path, tmp_path: Path, tone_wav: Callable[[float], bytes]) -> None:
+    clip = tmp_path / "high.wav"
+    clip.write_bytes(tone_wav(3000.0))
+    program = ELSEWHERE.format(repository=str(REPOSITORY), package=str(package), clip=str(clip))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, env=_without_python_path()
+    )
+    assert done.stdout.strip() == "high", done.stderr
+
+
+@pytest.mark.slow
+def test_answers_under_mlflow_models_serve(package: Path, tmp_path: Path, tone_wav: Callable[[float], bytes]) -> None:
+    listener = listen("127.0.0.1", None, "test")
+    port = port_of(listener)
+    listener.close()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(package), "--env-manager", "local"]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--port", str(port), "--workers", "1"],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        )
+    try:
+        _wait_for(server, port)
+        clips = [[base64.b64encode(tone_wav(f)).decode()] for f in (200.0, 3000.0)]
+        status, answer = _post(port, {"dataframe_split": {"columns": ["audio"], "data": clips}})
+        assert status == 200, answer
+        assert [row["label"] for row in answer["predictions"]] == ["low", "high"]
+        bad = {"dataframe_split": {"columns": ["audio"], "data": [[base64.b64encode(b"noise").decode()]]}}
+        status, answer = _post(port, bad)
+        assert status == 400
+        assert "cannot be read as audio" in answer["message"]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def _wait_for(server: subprocess.Popen[bytes], port: int) -> None:
+    while server.poll() is None:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/ping")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            connection.close()
+    pytest.fail("mlflow models serve ended")
+
+
+def _post(port: int, body: dict[str, Any]) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", "/invocations", json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def _without_python_path() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
