@@ -129,7 +129,8 @@ def list_confusions(pairs: pd.DataFrame) -> list[dict[str, Any]]:
     wrong = pairs[pairs["actual"] != pairs["predicted"]]
     counts = wrong.value_counts(["actual", "predicted"]).rename("count").reset_index()
     counts = counts.sort_values(["count", "actual", "predicted"], ascending=[False, True, True])
-    counts["share"] = counts["count"] / counts["actual"].map(pairs["actual"].value_counts())
+    totals = pairs["actual"].value_counts().reindex(counts["actual"]).to_numpy()
+    counts["share"] = counts["count"].to_numpy() / totals
     confusions: list[dict[str, Any]] = counts.head(MAX_CONFUSIONS).to_dict("records")  # type: ignore[assignment]
     return confusions
 

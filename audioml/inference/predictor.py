@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import ArrayLike, NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
 
 from audioml.audio.decode import decode
 from audioml.audio.prepare import prepare_audio
@@ -24,6 +25,8 @@ from audioml.plugins import load_plugin
 
 Floats = NDArray[np.float32]
 
+ONNX_ERRORS = (Fail, InvalidGraph, InvalidProtobuf, NotImplemented)
+"""What a damaged or unknown network raises; they share no base but Exception."""
 BATCH_WINDOWS = 64
 """Windows that go through the network at a time: more gain nothing and cost memory."""
 
@@ -114,9 +117,10 @@ class Predictor:
         StoreError
             When the features' shape is not the one that the model was made for.
         """
-        if features.shape[1:] != self.description.input_shape:
+        bins, frames = self.description.input_shape
+        if features.shape[1:] != (bins, frames):
             raise StoreError(
-                f"The model {self.description.name} takes features of shape (n, *{self.description.input_shape}), "
+                f"The model {self.description.name} takes features of shape (n, {bins}, {frames}), "
                 f"but these have {features.shape}: they were made with other params. Train again."
             )
         starts = range(0, max(len(features), 1), BATCH_WINDOWS)
@@ -161,5 +165,5 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         raise StoreError(f"{path} is missing. Bring it back with: dvc checkout (or: audioml run train)")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except RuntimeError as error:  # onnxruntime's own errors derive from it
+    except ONNX_ERRORS as error:
         raise StoreError(f"{path} is no ONNX model that onnxruntime can load: {error}") from None

@@ -74,9 +74,7 @@ class BCResNet(nn.Module):
                 bins = _strided(bins, stride)
                 groups = _largest_divisor(bins, params.subspectral_groups)
                 out = round(base * width)
-                blocks.append(
-                    Block(channels, out, block == 0, stride, 2**stage, groups, params.dropout)
-                )
+                blocks.append(Block(channels, out, block == 0, stride, 2**stage, groups, params.dropout))
                 channels = out
         self.blocks = nn.Sequential(*blocks)
         self.last = nn.Sequential(
@@ -88,7 +86,8 @@ class BCResNet(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (n, bins, frames) to (n, width, frames')."""
-        return self.last(self.blocks(self.stem(features.unsqueeze(1)))).mean(dim=2)
+        x: Tensor = self.last(self.blocks(self.stem(features.unsqueeze(1))))
+        return x.mean(dim=2)
 
 
 class Block(nn.Module):
@@ -105,16 +104,12 @@ class Block(nn.Module):
         super().__init__()
         self.transition = transition
         self.expand = (
-            nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-            )
+            nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
             if transition
             else nn.Identity()
         )
         self.over_bins = nn.Sequential(
-            nn.Conv2d(
-                outputs, outputs, (3, 1), stride=(bin_stride, 1), padding=(1, 0), groups=outputs, bias=False
-            ),
+            nn.Conv2d(outputs, outputs, (3, 1), stride=(bin_stride, 1), padding=(1, 0), groups=outputs, bias=False),
             SubSpectralNorm(outputs, groups),
         )
         self.over_frames = nn.Sequential(
@@ -144,7 +139,8 @@ class SubSpectralNorm(nn.Module):
         """Normalise (n, channels, bins, frames); bins is a multiple of the groups."""
         _, channels, bins, frames = x.shape
         banded = x.reshape(-1, channels * self.groups, bins // self.groups, frames)
-        return self.norm(banded).reshape(-1, channels, bins, frames)
+        normalised: Tensor = self.norm(banded)
+        return normalised.reshape(-1, channels, bins, frames)
 
 
 def _strided(size: int, stride: int) -> int:

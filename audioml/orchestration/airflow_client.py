@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,7 +34,19 @@ class AirflowTask:
     """What the Airflow UI shows for it: the rendered map index, or its name."""
     state: str | None
     try_number: int
-    duration_s: float | None
+    start_s: float | None
+    """Seconds since the epoch, as `end_s`."""
+    end_s: float | None
+
+    @property
+    def step(self) -> str:
+        """Name of the step it belongs to."""
+        return self.task_id.partition(".")[0]
+
+    @property
+    def part(self) -> str:
+        """Which part of the step: run, plan, work, collect or record."""
+        return self.task_id.partition(".")[2]
 
 
 class AirflowClient:
@@ -131,11 +144,7 @@ class AirflowClient:
                 f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances",
                 params={"limit": PAGE_SIZE, "offset": len(found), "order_by": "id"},
             )
-            for t in page["task_instances"]:
-                label = t["rendered_map_index"] or t["task_id"]
-                found.append(
-                    AirflowTask(t["task_id"], t["map_index"], label, t["state"], t["try_number"], t["duration"])
-                )
+            found += [_parse_task(t) for t in page["task_instances"]]
             if len(found) >= page["total_entries"] or not page["task_instances"]:
                 return found
 
@@ -191,6 +200,22 @@ class AirflowClient:
             f"Airflow at {self.url} answered {response.status_code} to {request.method} {request.url.path}: "
             f"{response.text[:500]}"
         )
+
+
+def _parse_task(task: dict[str, Any]) -> AirflowTask:
+    return AirflowTask(
+        task_id=task["task_id"],
+        map_index=task["map_index"],
+        label=task["rendered_map_index"] or task["task_id"],
+        state=task["state"],
+        try_number=task["try_number"],
+        start_s=_seconds(task["start_date"]),
+        end_s=_seconds(task["end_date"]),
+    )
+
+
+def _seconds(date: str | None) -> float | None:
+    return datetime.fromisoformat(date).timestamp() if date else None
 
 
 def _log_lines(content: str | list[Any]) -> list[str]:

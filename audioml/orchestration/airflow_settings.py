@@ -52,6 +52,7 @@ def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, s
         ("core", "executor"): "LocalExecutor",
         ("core", "dags_folder"): ctx.path("dags"),
         ("core", "load_examples"): False,
+        ("core", "dagbag_import_error_tracebacks"): False,
         ("core", "dags_are_paused_at_creation"): False,
         # A worker stays with an Airflow task that has succeeded until its next heartbeat is due, so that there
         # are more workers than tasks may run at once.

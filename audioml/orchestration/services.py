@@ -22,7 +22,7 @@ from audioml.store.files import read_json, write_json
 MARK = "AUDIOML_STACK"
 """Environment variable of every process of a stack; holds the workspace's state folder."""
 RECORD = "stack.json"
-STOP_TIMEOUT_S = 6.0
+STOP_TIMEOUT_S = 4.0
 """Seconds from SIGTERM to SIGKILL. Steps are safe to kill, and Airflow's scheduler waits for them to end."""
 LOG_TAIL_LINES = 20
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 from rich.console import Console
 
@@ -162,7 +163,7 @@ def start_model_server(ctx: Context, port: int | None = None) -> str:
         url = f"http://{LOCAL}:{number}"
         service = describe_process(MODEL_SERVER, child.pid, log, port=number, url=url)
         write_services(ctx.state, [*services.values(), service])
-        _wait_for_port(service)
+        _wait_for_model_server(service)
     return url
 
 
@@ -348,24 +349,17 @@ def _not_healthy(health: dict[str, Any], services: list[Service], started: list[
     return waiting
 
 
-def _wait_for_port(service: Service) -> None:
-    import socket
-
-    assert service.port is not None
+def _wait_for_model_server(service: Service) -> None:
+    """Wait until the model server answers; it listens before its model is loaded."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            socket.create_connection((LOCAL, service.port), timeout=1.0).close()
-        except OSError:
-            if not service.runs():
-                raise ServiceError(
-                    f"The model server ended while it started. The end of {service.log}:\n{service.log_tail()}"
-                ) from None
-            if time.monotonic() > deadline:
-                stop_services([service])
-                raise ServiceError(
-                    f"The model server does not answer. The end of {service.log}:\n{service.log_tail()}"
-                ) from None
-            time.sleep(POLL_INTERVAL_S)
-        else:
-            return
+            if httpx.get(f"{service.url}/health", timeout=1.0, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        if not service.runs() or time.monotonic() > deadline:
+            what = "does not answer" if service.runs() else "ended while it started"
+            stop_services([service])
+            raise ServiceError(f"The model server {what}. The end of {service.log}:\n{service.log_tail()}")
+        time.sleep(POLL_INTERVAL_S)

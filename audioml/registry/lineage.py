@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +55,8 @@ def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, str]:
 def source_tags(ctx: Workspace) -> dict[str, str]:
     """Return the tags of a run: audioml's version, the dataset's digest, the workspace's commit if it has one."""
     tags = {VERSION_TAG: audioml.__version__, "mlflow.source.type": "LOCAL", "mlflow.source.name": "audioml run train"}
+    with suppress(KeyError, OSError):  # containers run under numbers that have no name
+        tags["mlflow.user"] = getpass.getuser()
     if digest := dataset_digest(ctx):
         tags[DATASET_TAG] = digest
     if commit := _git(ctx.workspace, "rev-parse", "HEAD"):

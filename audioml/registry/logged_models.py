@@ -38,8 +38,9 @@ def log_package(
         if known.status == LoggedModelStatus.READY:
             return str(known.model_id)
         client.delete_logged_model(known.model_id)
+    user = {key: value for key, value in run.data.tags.items() if key == "mlflow.user"}
     model = client.create_logged_model(
-        run.info.experiment_id, name, run_id, tags=tags, params=run.data.params, model_type=MODEL_TYPE
+        run.info.experiment_id, name, run_id, tags=tags | user, params=run.data.params, model_type=MODEL_TYPE
     )
     with tempfile.TemporaryDirectory() as scratch:
         completed = Path(scratch) / "package"
@@ -47,9 +48,12 @@ def log_package(
         _complete_mlmodel(completed, run_id, model.model_id, model.artifact_location)
         client.log_model_artifacts(model.model_id, str(completed))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    dataset = {"dataset_name": inputs[0].dataset.name, "dataset_digest": inputs[0].dataset.digest} if inputs else {}
     now_ms = int(time.time() * 1000)
     logged = [
-        Metric(metric_name(name), float(value), now_ms, 0, model_id=model.model_id) for name, value in metrics.items()
+        Metric(metric_name(name), float(value), now_ms, 0, model_id=model.model_id, run_id=run_id, **dataset)
+        for name, value in metrics.items()
     ]
     client.log_batch(run_id, metrics=logged)
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

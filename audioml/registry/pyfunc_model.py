@@ -21,7 +21,7 @@ from audioml.inference.predictor import Predictor
 INPUT_COLUMN = "audio"
 
 
-class AudioModel(PythonModel):
+class AudioModel(PythonModel):  # type: ignore[misc]
     """Predicts on the bytes of whole audio files, of any format that libsndfile reads."""
 
     def load_context(self, context: PythonModelContext) -> None:

@@ -23,6 +23,8 @@ SAMPLING_INTERVAL_S = 5
 """Between samples of the system metrics, unless the environment says otherwise. MLflow's own 10 s says
 nothing about a training of half a minute."""
 FIGURES, REPORT = "figures", "evaluation"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's pages then show training runs first, not traces of language models."""
 STANDS_FOR_TAG = "audioml.stands_for_run"
 
 
@@ -112,7 +114,7 @@ def experiment_of(client: MlflowClient, ctx: Workspace) -> str:
     experiment = client.get_experiment_by_name(ctx.params.name)
     if experiment is None:
         try:
-            return str(client.create_experiment(ctx.params.name))
+            return str(client.create_experiment(ctx.params.name, tags=EXPERIMENT_TAGS))
         except MlflowException:
             # Another process created it in this moment; anything else is raised below.
             experiment = client.get_experiment_by_name(ctx.params.name)

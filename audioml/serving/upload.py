@@ -30,8 +30,8 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
     Raises
     ------
     UploadError
-        413 when it is larger than `max_bytes`; 400 when the form is damaged or the upload breaks off; 422 when there is no file in
-        it, or more than one.
+        413 when it is larger than `max_bytes`; 400 when the form is damaged, has several files, or the upload
+        breaks off; 422 when there is no file in it.
     """
     from starlette.requests import ClientDisconnect
 
@@ -51,7 +51,7 @@ async def _read_form(request: Request, max_bytes: int) -> bytes:
     from starlette.datastructures import UploadFile
     from starlette.formparsers import MultiPartException, MultiPartParser
 
-    stream = _limited(request, max_bytes + FORM_OVERHEAD_BYTES)
+    stream = _limited(request, max_bytes, FORM_OVERHEAD_BYTES)
     try:
         form = await MultiPartParser(request.headers, stream, max_files=1, max_fields=8).parse()
     except MultiPartException as error:
@@ -72,15 +72,15 @@ async def _read_form(request: Request, max_bytes: int) -> bytes:
     raise UploadError(422, "no_file", f"The form has no field 'file' (its fields: {names}). curl -F file=@clip.wav")
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """Yield the body until it is larger than `max_bytes`; a stated length is believed without reading."""
+async def _limited(request: Request, max_bytes: int, overhead: int = 0) -> AsyncGenerator[bytes, None]:
+    """Yield the body until it is larger than allowed; a stated length is believed without reading."""
     stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > max_bytes:
+    if stated.isdigit() and int(stated) > max_bytes + overhead:
         raise _too_large(max_bytes)
     seen = 0
     async for chunk in request.stream():
         seen += len(chunk)
-        if seen > max_bytes:
+        if seen > max_bytes + overhead:
             raise _too_large(max_bytes)
         yield chunk
 

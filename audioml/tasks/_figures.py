@@ -53,9 +53,7 @@ def draw_confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_bars(
-    values: NDArray[np.float64], labels: Sequence[str], support: NDArray[np.int64], name: str
-) -> Figure:
+def draw_bars(values: NDArray[np.float64], labels: Sequence[str], support: NDArray[np.int64], name: str) -> Figure:
     """Return horizontal bars of a metric in [0, 1], one a label, lowest on top; labels give their clips."""
     order = np.argsort(-values, kind="stable")
     figure = Figure(figsize=(7.0, float(np.clip(1.2 + 0.32 * len(labels), 2.4, 24.0))), dpi=120, layout="constrained")

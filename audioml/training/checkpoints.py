@@ -26,9 +26,7 @@ History = list[dict[str, float]]
 class AtomicCheckpointIO(TorchCheckpointIO):  # type: ignore[misc]
     """Writes checkpoints whole or not at all."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write beside, flush, rename."""
         with write_atomic(Path(path)) as temporary:
             torch.save(checkpoint, temporary)

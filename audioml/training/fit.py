@@ -139,7 +139,10 @@ def _prepare(params: Params, features: Features, manifest: pd.DataFrame, splits:
     targets = task.fit_targets(task_params, train_clips)
     train, validation = (
         select_windows(
-            features, list(clips["clip_id"]), task.encode_targets(task_params, targets, clips), task.truth(targets, clips)
+            features,
+            list(clips["clip_id"]),
+            task.encode_targets(task_params, targets, clips),
+            task.truth(targets, clips),
         )
         for clips in (train_clips, validation_clips)
     )

@@ -62,7 +62,9 @@ def make_workspace(tmp_path: Path, minimal_params: dict[str, Any]) -> Callable[[
 
 @pytest.fixture(scope="session")
 def package(
-    tmp_path_factory: pytest.TempPathFactory, tone_model: tuple[Path, dict[str, Any]], tone_wav: Callable[[float], bytes]
+    tmp_path_factory: pytest.TempPathFactory,
+    tone_model: tuple[Path, dict[str, Any]],
+    tone_wav: Callable[[float], bytes],
 ) -> Path:
     folder = tmp_path_factory.mktemp("models") / "package"
     save_package(folder, onnx=tone_model[0], description=tone_model[1], example_audio=tone_wav(200.0))

@@ -9,7 +9,7 @@ import pytest
 from audioml.errors import ServiceError
 from audioml.pipeline.context import Context
 from audioml.ports import listen, port_of
-from audioml.registry.server import find_server
+from audioml.registry.server import Server, find_server
 from audioml.registry.tracking import tracking
 
 
@@ -17,7 +17,7 @@ def test_configured_server_is_taken(make_workspace: Callable[[str], Context], co
     ctx = make_workspace("configured")
     with tracking(ctx) as uri:
         assert uri == configured
-        mlflow.set_experiment("by-hand")
+        assert mlflow.get_tracking_uri() == configured
     assert not (ctx.state / "mlflow").exists()
 
 
@@ -40,7 +40,7 @@ def test_own_server_for_the_block(make_workspace: Callable[[str], Context], monk
         server = find_server(ctx.state)
         assert server is not None
         assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == uri == server.url
-        mlflow.set_experiment("kept")
+        mlflow.MlflowClient().create_experiment("kept")
         with tracking(ctx) as inner:
             assert inner == uri
     assert server.process() is None
@@ -49,8 +49,14 @@ def test_own_server_for_the_block(make_workspace: Callable[[str], Context], monk
 
 def test_error_in_the_block_stops_the_server(make_workspace: Callable[[str], Context]) -> None:
     ctx = make_workspace("failing")
-    with pytest.raises(KeyError), tracking(ctx):
-        server = find_server(ctx.state)
-        raise KeyError
-    assert server is not None
-    assert server.process() is None
+    servers: list[Server | None] = []
+    with pytest.raises(ZeroDivisionError):
+        _fail_in_block(ctx, servers)
+    assert servers[0] is not None
+    assert servers[0].process() is None
+
+
+def _fail_in_block(ctx: Context, servers: list[Server | None]) -> None:
+    with tracking(ctx):
+        servers.append(find_server(ctx.state))
+        raise ZeroDivisionError

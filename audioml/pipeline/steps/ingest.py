@@ -43,7 +43,7 @@ from audioml.store.recordings import Facts, read_facts, write_facts
 SPREAD_FROM_FILES = 400
 """From this many recordings on there are at least `SPREAD_ITEMS` items, so that the work can be spread."""
 SPREAD_ITEMS = 4
-_CODE_WITHIN = ("audio", "datasets", "store/clips.py", "units.py")
+_CODE_WITHIN = ("audio", "datasets", "store/clips.py", "store/recordings.py", "units.py")
 
 
 def plan(ctx: Context) -> list[Item]:

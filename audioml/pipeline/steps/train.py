@@ -145,8 +145,8 @@ def _state(ctx: Context, key: str) -> Path:
 
 
 def _summary(result: dict[str, Any]) -> dict[str, Any]:
-    run = result["run"]
-    return {name: run[name] for name in ("run_id", "epochs", "best_epoch", "n_parameters")} | run["metrics"]
+    run: dict[str, Any] = result["run"]
+    return {name: run[name] for name in ("run_id", "epochs", "best_epoch", "n_parameters")} | dict(run["metrics"])
 
 
 def _example_audio(ctx: Context) -> bytes:

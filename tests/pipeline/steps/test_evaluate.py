@@ -1,0 +1,175 @@
+"""evaluate on tones that a hand-made network tells apart: all numbers are known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.metrics import f1_score
+
+import audioml.registry.runs
+from audioml.errors import StepError
+from audioml.inference.predictor import Predictor
+from audioml.params import parse_params
+from audioml.pipeline.context import Context
+from audioml.pipeline.graph import find_step
+from audioml.pipeline.runner import run_step
+from audioml.pipeline.steps import evaluate
+from audioml.store.files import read_json, write_json
+from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits, write_manifest, write_splits
+
+STEP = find_step("evaluate")
+HISTORY = [
+    {"epoch": 1, "train_loss": 0.7, "val_loss": 0.6, "val_accuracy": 0.8, "learning_rate": 0.01},
+    {"epoch": 2, "train_loss": 0.4, "val_loss": 0.5, "val_accuracy": 0.9, "learning_rate": 0.001},
+]
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """What is given to MLflow."""
+    calls = []
+
+    def log_evaluation(ctx, run_id, metrics, figures, report):
+        calls.append({"run_id": run_id, "metrics": metrics, "figures": figures, "report": report})
+
+    monkeypatch.setattr(audioml.registry.runs, "log_evaluation", log_evaluation)
+    return calls
+
+
+@pytest.fixture
+def ctx(tmp_path, tone_wav, tone_model, logged):
+    """A workspace up to train: 40 tones, of which two of the test set have the wrong label."""
+    workspace, source = tmp_path / "ws", tmp_path / "tones"
+    for i in range(20):
+        for label, start_hz in (("low", 200), ("high", 2500)):
+            path = source / label / f"{i}_{'ann' if i % 2 else 'bob'}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(tone_wav(start_hz + 20 * i))
+    shutil.move(source / "high" / "0_bob.wav", source / "low" / "100_bob.wav")
+    shutil.move(source / "low" / "1_ann.wav", source / "high" / "101_ann.wav")
+    raw = {
+        "name": "tones",
+        "data": {"layout": "folder", "source": str(source), "pattern": r"(?P<take>\d+)_(?P<speaker>\w+)"},
+        "features": {"name": "logmel", "sample_rate": 8000, "duration_s": 0.5},
+        "task": {"name": "classification"},
+        "model": {"name": "bcresnet"},
+    }
+    workspace.mkdir()
+    (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
+    ctx = Context(workspace, parse_params(raw))
+    run_step(ctx, find_step("ingest"), jobs=1)
+    run_step(ctx, find_step("featurize"), jobs=1)
+    manifest = read_manifest(ctx.path(MANIFEST))
+    take = manifest["take"].astype(int)
+    split = np.select([(take < 6) | (take >= 100), take < 9], ["test", "validation"], "train")
+    fold = pd.array([pd.NA] * len(manifest), dtype="Int64")
+    write_splits(ctx.path(SPLITS), pd.DataFrame({"clip_id": manifest["clip_id"], "split": split, "fold": fold}))
+    artifacts = ctx.path("models/package/artifacts")
+    artifacts.mkdir(parents=True)
+    network, description = tone_model
+    shutil.copyfile(network, artifacts / "model.onnx")
+    write_json(artifacts / "model.json", description)
+    run = {"run_id": "f" * 32, "n_parameters": 80, "epochs": 2, "best_epoch": 2, "history": HISTORY}
+    write_json(ctx.path("models/run.json"), run)
+    return ctx
+
+
+def test_metrics_are_those_of_sklearn(ctx, logged):
+    summary = run_step(ctx, STEP)
+    metrics = read_json(ctx.path("reports/metrics.json"))
+    manifest = read_manifest(ctx.path(MANIFEST)).merge(read_splits(ctx.path(SPLITS)), on="clip_id")
+    test = manifest[manifest["split"] == "test"]
+    # The two clips that were moved are heard as what they are.
+    heard = test["label"].where(test["take"].astype(int) < 100, test["label"].map({"low": "high", "high": "low"}))
+    assert metrics["test"]["n"] == 12
+    assert metrics["test"]["accuracy"] == pytest.approx(10 / 12)
+    assert metrics["test"]["low"] < 10 / 12 < metrics["test"]["high"]
+    assert metrics["test"]["macro_f1"] == pytest.approx(f1_score(test["label"], heard, average="macro"))
+    per_label = f1_score(test["label"], heard, average=None, labels=["high", "low"])
+    assert metrics["test"]["f1"] == pytest.approx({"high": per_label[0], "low": per_label[1]})
+    assert metrics["validation"] == {"accuracy": 1.0, "n": 6}
+    assert summary["accuracy"] == metrics["test"]["accuracy"]
+    (call,) = logged
+    assert call["run_id"] == "f" * 32
+    assert call["metrics"]["test_accuracy"] == metrics["test"]["accuracy"]
+    assert call["metrics"]["test_f1/low"] == metrics["test"]["f1"]["low"]
+    assert call["metrics"]["validation_accuracy"] == 1.0
+    assert {"confusion", "training_curves"} <= set(call["figures"])
+    assert (call["report"] / "index.html").is_file()
+
+
+def test_plots_are_tables_for_dvc(ctx):
+    run_step(ctx, STEP)
+    plots = ctx.path("reports/plots")
+    confusion = pd.read_csv(plots / "confusion.csv")
+    assert list(confusion.columns) == ["actual", "predicted"]
+    assert (confusion["actual"] != confusion["predicted"]).sum() == 2
+    assert pd.read_csv(plots / "history.csv").to_dict("records") == HISTORY
+    assert set(pd.read_csv(plots / "per_label.csv")["label"]) == {"high", "low"}
+    slices = pd.read_csv(plots / "slices.csv")
+    assert set(slices["slice"]) >= {"speaker", "take"}
+    speaker = slices[slices["slice"] == "speaker"].set_index("value")
+    assert speaker["n"].to_dict() == {"ann": 6, "bob": 6}
+
+
+def test_the_report_shows_the_mistakes(ctx):
+    run_step(ctx, STEP)
+    html = (ctx.path("reports/evaluation") / "index.html").read_text(encoding="utf-8")
+    assert "low/100_bob.wav" in html
+    assert "high/101_ann.wav" in html
+    assert html.count("<audio") == 2
+    assert "2 of 12 test clips are wrong" in html
+    assert "f" * 32 in html
+
+
+def test_the_same_again_is_the_same(ctx):
+    run_step(ctx, STEP)
+    files = [path for path in sorted(ctx.path("reports").rglob("*")) if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    run_step(ctx, STEP)
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def test_outputs_that_differ_from_those_served_stop_the_step(ctx, monkeypatch):
+    original = Predictor.predict_outputs
+    monkeypatch.setattr(Predictor, "predict_outputs", lambda self, clips: original(self, clips) + 0.01)
+    with pytest.raises(StepError, match=r"wav: the model's output from audio differs by 0.01 .*featurize"):
+        run_step(ctx, STEP)
+    assert not ctx.path("reports/metrics.json").exists()
+
+
+def test_no_test_clips(ctx):
+    splits = read_splits(ctx.path(SPLITS))
+    write_splits(ctx.path(SPLITS), splits.assign(split="train"))
+    with pytest.raises(StepError, match="no clips to test on"):
+        run_step(ctx, STEP)
+
+
+def test_no_validation_clips(ctx):
+    splits = read_splits(ctx.path(SPLITS))
+    write_splits(ctx.path(SPLITS), splits.assign(split=splits["split"].replace("validation", "train")))
+    run_step(ctx, STEP)
+    assert "validation" not in read_json(ctx.path("reports/metrics.json"))
+
+
+def test_clips_without_features(ctx):
+    splits = read_splits(ctx.path(SPLITS))
+    manifest = read_manifest(ctx.path(MANIFEST))
+    first = splits.loc[splits["split"] == "test", "clip_id"].iloc[0]
+    stranger = "0" * 64
+    manifest.loc[manifest["clip_id"] == first, "clip_id"] = stranger
+    write_manifest(ctx.path(MANIFEST), manifest)
+    write_splits(ctx.path(SPLITS), splits.replace({"clip_id": {first: stranger}}))
+    with pytest.raises(StepError, match=r"1 of 12 clips have no stored features .*000000000000.*featurize"):
+        run_step(ctx, STEP)
+
+
+def test_names_of_metrics_are_those_that_mlflow_allows():
+    metrics = {"test": {"accuracy": 1.0, "f1": {"sí/no?": 0.5}}, "validation": {"n": 3}}
+    assert evaluate.flatten_metrics(metrics) == {"test_accuracy": 1.0, "test_f1/sí_no_": 0.5, "validation_n": 3.0}
+    assert json.dumps(evaluate.flatten_metrics(metrics))

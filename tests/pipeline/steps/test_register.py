@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from audioml.errors import StepError
+from audioml.pipeline.context import Context
+from audioml.pipeline.graph import find_step
+from audioml.pipeline.runner import collect_step, run_step
+from audioml.pipeline.steps.register import flatten_metrics
+from audioml.registry.package import package_digest, save_package
+from audioml.registry.server import find_server
+from audioml.store.files import read_json, write_json
+
+
+@pytest.fixture
+def ctx(tmp_path: Path, minimal_params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Context:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(minimal_params))
+    return Context.load(tmp_path)
+
+
+def test_numbers_of_nested_metrics() -> None:
+    tree = {"accuracy": 0.5, "interval": {"low": 0.25, "high": 1}, "primary": "accuracy", "ok": True}
+    assert flatten_metrics(tree) == {"accuracy": 0.5, "interval.low": 0.25, "interval.high": 1.0}
+
+
+def test_missing_inputs_name_the_step(ctx: Context) -> None:
+    with pytest.raises(StepError, match="audioml run train"):
+        run_step(ctx, find_step("register"))
+    with pytest.raises(StepError, match="audioml run register"):
+        collect_step(ctx, find_step("register"))
+
+
+@pytest.mark.slow
+def test_registers_once_and_leaves_no_server(
+    ctx: Context, tone_model: tuple[Path, dict[str, Any]], tone_wav: Callable[[float], bytes]
+) -> None:
+    package = ctx.path("models/package")
+    save_package(package, onnx=tone_model[0], description=tone_model[1], example_audio=tone_wav(200.0))
+    write_json(ctx.path("models/run.json"), {"run_id": "a" * 32})
+    write_json(ctx.path("reports/metrics.json"), {"accuracy": 0.75})
+    first = run_step(ctx, find_step("register"))
+    assert (first["name"], first["version"], first["metrics"]) == ("digits", 1, {"accuracy": 0.75})
+    assert first["package_digest"] == package_digest(package)
+    content = ctx.path("models/registered.json").read_bytes()
+    assert read_json(ctx.path("models/registered.json"))["aliases"] == ["challenger", "champion"]
+    run_step(ctx, find_step("register"))
+    assert ctx.path("models/registered.json").read_bytes() == content
+    assert find_server(ctx.state) is None
