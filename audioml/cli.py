@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +19,9 @@ import audioml
 from audioml.errors import AudiomlError, ParamsError
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import STEPS, find_step
+
+if TYPE_CHECKING:
+    from audioml.serving.model import LoadedModel
 
 app = typer.Typer(
     help="Audio in, served and monitored models out.",
@@ -48,6 +52,8 @@ def main() -> None:
         _err.print("[bold red]Error[/]", end=" ")
         _err.print(str(error), markup=False, soft_wrap=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)
@@ -274,12 +280,10 @@ def predict(
     answers = predict_files(Context.load(workspace), files, model)
     if as_json:
         _print_json(answers)
-        return
-    rows = [
-        (a["file"], a["label"], f"{a['probability']:.3f}") if "label" in a else (a["file"], "-", a["error"])
-        for a in answers
-    ]
-    _print_table(("file", "label", "probability"), rows)
+    else:
+        _print_table(("file", "answer", "probability"), [_answer_row(answer) for answer in answers])
+    if any("error" in answer for answer in answers):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -295,14 +299,23 @@ def serve(
     """
     from audioml.serving.run import serve as run_server
 
-    run_server(Context.load(workspace), model, host, port)
+    def announce(address: str, loaded: LoadedModel) -> None:
+        _out.print(f"{loaded.name} version {loaded.version} answers at {address} (POST /predict, /docs)", markup=False)
+
+    run_server(Context.load(workspace), model, host, port, on_ready=announce)
+
+
+def _answer_row(answer: dict[str, Any]) -> tuple[str, ...]:
+    if error := answer.get("error"):
+        return answer["file"], f"not readable as audio ({error['reason']}: {error['detail']})", ""
+    return answer["file"], answer["label"], f"{answer['probability']:.3f}"
 
 
 def _print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def _print_table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(box=None, header_style="bold")
     for header in headers:
         table.add_column(header, overflow="fold")

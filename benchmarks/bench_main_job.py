@@ -44,8 +44,8 @@ def run_job(name: str) -> None:
             subprocess.run(["dvc", "repro", "--single-item", step], cwd=workspace, **quiet)
             seconds.append(time.perf_counter() - start)
         test = json.loads((workspace / "reports" / "metrics.json").read_text())["test"]
-    cells = [name, *(f"{s:.0f}" for s in seconds), f"{sum(seconds):.0f}"]
-    print("| " + " | ".join(cells), f"| {test['accuracy']:.4f} | {test['low']:.4f} to {test['high']:.4f} | {test['n']} |")
+    held_out = [f"{test['accuracy']:.4f}", f"{test['low']:.4f} to {test['high']:.4f}", str(test["n"])]
+    print("| " + " | ".join([name, *(f"{s:.0f}" for s in seconds), f"{sum(seconds):.0f}", *held_out]) + " |")
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ STEPS: tuple[Step, ...] = (
             "inference",
             "models/${model.name}.py",
             "registry/package.py",
+            "registry/pyfunc_model.py",
             "store",
             "tasks/${task.name}.py",
             "training",

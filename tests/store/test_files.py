@@ -15,12 +15,16 @@ from audioml.store.files import (
 )
 
 
+def fail(temporary):
+    temporary.write_text("half")
+    raise ZeroDivisionError
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
     with pytest.raises(ZeroDivisionError), write_atomic(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+        fail(temporary)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
