@@ -101,7 +101,11 @@ def init(
     for line in created.findings:
         _out.print(line, markup=False)
     _out.print(f"[bold green]Workspace[/] {created.folder}")
-    _out.print(f"Next: cd {folder} && dvc repro    (or: audioml up, then trigger the DAG {created.name})", markup=False)
+    _out.print(
+        f"Next: cd {folder} && dvc repro    (or: audioml up, then trigger the DAG {created.name})",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()

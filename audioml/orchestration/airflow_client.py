@@ -58,12 +58,14 @@ class AirflowClient:
         Address of the API server, such as ``http://127.0.0.1:8080``.
     username, password : str
         The login; a token is fetched with the first request, and anew when it has run out.
+    transport : httpx.BaseTransport, optional
+        Takes the requests instead of the network, such as `httpx.MockTransport`.
     """
 
-    def __init__(self, url: str, username: str, password: str) -> None:
+    def __init__(self, url: str, username: str, password: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
         self._login = {"username": username, "password": password}
-        self._http = httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +137,7 @@ class AirflowClient:
             raise ServiceError(f"The run {run_id} of {dag_id} has not ended after {timeout_s:.0f} s.")
         return self.run_state(dag_id, run_id)
 
-    def tasks(self, dag_id: str, run_id: str) -> list[AirflowTask]:
+    def task_instances(self, dag_id: str, run_id: str) -> list[AirflowTask]:
         """Return all Airflow tasks of a run, mapped ones each."""
         found: list[AirflowTask] = []
         while True:

@@ -83,15 +83,17 @@ def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, s
         ("workers", "min_heartbeat_interval"): 1,
         ("workers", "execution_api_timeout"): 30.0,
         ("scheduler", "task_instance_heartbeat_timeout"): 900,
-        ("scheduler", "scheduler_idle_sleep_time"): 0.25,
+        ("scheduler", "scheduler_idle_sleep_time"): 0.5,
         ("scheduler", "orphaned_tasks_check_interval"): 15.0,
         ("dag_processor", "refresh_interval"): 10,
         ("dag_processor", "min_file_process_interval"): 15,
         ("dag_processor", "parsing_processes"): 1,
         ("dag_processor", "print_stats_interval"): 600,
     }
+    # `_AIRFLOW__AS_LIBRARY` and the like are meant for one process, not for what it starts.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("_AIRFLOW__")}
     return {
-        **os.environ,
+        **inherited,
         **{f"AIRFLOW__{section}__{key}".upper(): str(value) for (section, key), value in settings.items()},
         "AIRFLOW_HOME": str(home),
         "AUDIOML_WORKSPACES": str(ctx.workspace),

@@ -99,7 +99,7 @@ def _run_dag(airflow: AirflowClient, ctx: Context, console: Console) -> str:
     console.print(f"Airflow runs the DAG {dag_id}.", markup=False)
     if follow_run(airflow, dag_id, run_id, console) == "success":
         return run_id
-    failed = [task for task in airflow.tasks(dag_id, run_id) if task.state == "failed"]
+    failed = [task for task in airflow.task_instances(dag_id, run_id) if task.state == "failed"]
     logs = "\n\n".join(f"{task.label}:\n{airflow.log_tail(dag_id, run_id, task)}" for task in failed[:3])
     raise StepError(
         f"The run {run_id} of {dag_id} failed. The end of the log of each failed Airflow task:\n\n{logs}\n\n"

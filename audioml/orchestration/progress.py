@@ -81,7 +81,7 @@ def follow_run(airflow: AirflowClient, dag_id: str, run_id: str, console: Consol
     shown: dict[str, str] = {}
     while True:
         state = airflow.run_state(dag_id, run_id)
-        for step in summarize(airflow.tasks(dag_id, run_id), time.time()):
+        for step in summarize(airflow.task_instances(dag_id, run_id), time.time()):
             line = _plain_line(step)
             if step.state not in ("waiting", "queued") and shown.get(step.name) != step.state:
                 console.print(line, markup=False)
@@ -95,7 +95,7 @@ def _follow_live(airflow: AirflowClient, dag_id: str, run_id: str, console: Cons
     with Live(console=console, refresh_per_second=8) as live:
         while True:
             state = airflow.run_state(dag_id, run_id)
-            tasks = airflow.tasks(dag_id, run_id)
+            tasks = airflow.task_instances(dag_id, run_id)
             running = next((t for t in tasks if t.state == "running"), None)
             last = airflow.log_tail(dag_id, run_id, running, lines=1) if running and state not in FINISHED else ""
             live.update(Group(_table(summarize(tasks, time.time())), Text(last[: console.width], style="dim")))

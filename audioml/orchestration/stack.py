@@ -40,9 +40,14 @@ from audioml.registry.locks import hold_lock
 from audioml.registry.server import Server, find_server, log_of, start_server, stop_server
 from audioml.store.files import write_text
 
-AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+API_SERVER = "airflow-api-server"
+AIRFLOW_PARTS = (API_SERVER, "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 MLFLOW, MODEL_SERVER = "mlflow", "server"
-HEALTH_KEYS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
+HEALTH_KEYS = {
+    "airflow-scheduler": "scheduler",
+    "airflow-dag-processor": "dag_processor",
+    "airflow-triggerer": "triggerer",
+}
 """Names of Airflow's parts in its health report."""
 START_TIMEOUT_S = 180.0
 """Starting takes 6 to 12 s on two idle cores; a machine under load takes longer."""
@@ -77,7 +82,7 @@ def up(ctx: Context, *, airflow_port: int | None = None, mlflow_port: int | None
         running = _keep_running(ctx, recorded, server, airflow_port)
         missing = [name for name in AIRFLOW_PARTS if name not in running]
         if missing:
-            port = _port_for(airflow_port, running.get("api-server") or recorded.get("api-server"), missing)
+            port = _port_for(airflow_port, running.get(API_SERVER) or recorded.get(API_SERVER), missing)
             started = _launch_airflow(ctx, missing, airflow_environment(ctx, port, server.url), port)
             undo.callback(stop_services, started)
             running.update({s.name: s for s in started})
@@ -121,7 +126,7 @@ def client(ctx: Context) -> AirflowClient:
     ServiceError
         When it does not run.
     """
-    server = read_services(ctx.state).get("api-server")
+    server = read_services(ctx.state).get(API_SERVER)
     login = read_login(ctx.state)
     if server is None or server.url is None or login is None or not server.runs():
         raise ServiceError(f"Airflow does not run for {ctx.workspace}. Start it with: audioml up")
@@ -201,7 +206,8 @@ def _stop_mlflow(ctx: Context) -> None:
 def _wait_for_record(ctx: Context, mlflow: Future[Server]) -> Server:
     """Return MLflow's record as soon as its port is known; it need not answer yet."""
     while not mlflow.done():
-        if server := find_server(ctx.state):
+        server = find_server(ctx.state)
+        if server is not None and server.detached:
             return server
         time.sleep(POLL_INTERVAL_S)
     return mlflow.result()
@@ -211,7 +217,7 @@ def _keep_running(
     ctx: Context, recorded: dict[str, Service], server: Server, airflow_port: int | None
 ) -> dict[str, Service]:
     """Return the recorded services that run and may stay; stop what dead ones left behind."""
-    api_server = recorded.get("api-server")
+    api_server = recorded.get(API_SERVER)
     if api_server and api_server.runs() and airflow_port not in (None, api_server.port):
         raise ServiceError(
             f"Airflow of this workspace already runs at {api_server.url}, not at port {airflow_port}. "
@@ -236,7 +242,7 @@ def _session(process: psutil.Process) -> int:
 
 def _port_for(given: int | None, before: Service | None, missing: Iterable[str]) -> int:
     """Return the API server's port: its own if it runs, else one that is free."""
-    if "api-server" not in missing:
+    if API_SERVER not in missing:
         assert before is not None
         assert before.port is not None
         return before.port
@@ -262,7 +268,7 @@ def _free(port: int | None) -> int | None:
 
 
 def _log(ctx: Context, name: str) -> Path:
-    return log_of(ctx.state) if name == MLFLOW else ctx.state / "logs" / f"airflow-{name}.log"
+    return log_of(ctx.state) if name == MLFLOW else ctx.state / "logs" / f"{name}.log"
 
 
 def _launch_airflow(ctx: Context, names: list[str], environment: dict[str, str], port: int) -> list[Service]:
@@ -270,7 +276,7 @@ def _launch_airflow(ctx: Context, names: list[str], environment: dict[str, str],
     if not ctx.path(DAG_FILE_PATH).exists():
         write_text(ctx.path(DAG_FILE_PATH), DAG_FILE)
     home = airflow_home(ctx.state)
-    log = _log(ctx, "start")
+    log = _log(ctx, "airflow-start")
     log.parent.mkdir(parents=True, exist_ok=True)
     module = "audioml.orchestration.airflow.processes"
     with log.open("ab") as output:
@@ -297,7 +303,7 @@ def _launch_airflow(ctx: Context, names: list[str], environment: dict[str, str],
     url = f"http://{LOCAL}:{port}"
     return [
         describe_process(name, pid, _log(ctx, name), port=port, url=url)
-        if name == "api-server"
+        if name == API_SERVER
         else describe_process(name, pid, _log(ctx, name))
         for name, pid in pids.items()
     ]
@@ -305,7 +311,7 @@ def _launch_airflow(ctx: Context, names: list[str], environment: dict[str, str],
 
 def _wait_until_healthy(services: list[Service], started: list[str]) -> None:
     """Wait for the API server to answer and for a fresh heartbeat of each part that was started now."""
-    api_server = next(s for s in services if s.name == "api-server")
+    api_server = next(s for s in services if s.name == API_SERVER)
     assert api_server.url is not None
     deadline = time.monotonic() + START_TIMEOUT_S
     console = Console(stderr=True)
@@ -315,11 +321,10 @@ def _wait_until_healthy(services: list[Service], started: list[str]) -> None:
             for service in services:
                 if not service.runs():
                     raise ServiceError(
-                        f"Airflow's {service.name} ended while it started. "
-                        f"The end of {service.log}:\n{service.log_tail()}"
+                        f"{service.name} ended while it started. The end of {service.log}:\n{service.log_tail()}"
                     )
             health = airflow.health()
-            waiting = ["api-server"] if health is None else _not_healthy(health, services, started)
+            waiting = [API_SERVER] if health is None else _not_healthy(health, services, started)
             if not waiting:
                 airflow.warm_up()
                 return
@@ -328,7 +333,7 @@ def _wait_until_healthy(services: list[Service], started: list[str]) -> None:
             if time.monotonic() > deadline:
                 slow = next(s for s in services if s.name == waiting[0])
                 raise ServiceError(
-                    f"Airflow's {slow.name} is not healthy after {START_TIMEOUT_S:.0f} s. "
+                    f"{slow.name} is not healthy after {START_TIMEOUT_S:.0f} s. "
                     f"The end of {slow.log}:\n{slow.log_tail()}"
                 )
             time.sleep(POLL_INTERVAL_S)

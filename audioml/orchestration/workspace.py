@@ -37,6 +37,9 @@ MAX_SAMPLE_RATE = 16000
 MAX_INPUT_S = 10.0
 SEGMENT_S = 5.0
 """Recordings longer than the first are cut into segments of the second."""
+TRAINING_CLIPS = 90_000
+FEWEST_EPOCHS, MOST_EPOCHS = 30, 150
+"""Training sees about so many clips, repeats counted: 1,400 steps of 64."""
 SHORT_CLIP_S = 2.5
 """Up to here clips are taken for single words or events, and features get the finer hop."""
 
@@ -131,7 +134,8 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
         "split": {"test": choices.test, "fold": choices.fold, "group": choices.group},
         "features": {"name": "logmel", **_choose_features(summary)},
         "task": {"name": "classification"},
-        "model": {"name": "bcresnet"},
+        "model": {"name": "rescnn"},
+        "training": {"max_epochs": _choose_epochs(summary)},
         "augment": [{"name": "time_shift"}, {"name": "specaugment"}, {"name": "mixup"}],
     }
     for section, values in choices.sections.items():
@@ -159,6 +163,13 @@ def _choose_features(summary: SourceSummary | None) -> dict[str, Any]:
         "win_length": win_length,
         "hop_length": round(sample_rate * (0.010 if short else 0.020)),
     }
+
+
+def _choose_epochs(summary: SourceSummary | None) -> int:
+    """Return about as many epochs as make `TRAINING_CLIPS` clips, so that small sets get enough steps."""
+    if summary is None:
+        return FEWEST_EPOCHS
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(TRAINING_CLIPS / summary.n_files)))
 
 
 def _check_columns(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ NOISE = (
     r".*LeafSpec.* is deprecated.*",
     r".*GPU available but not used.*",
     r".*isinstance\(treespec, LeafSpec\).*",
+    r".*all_gather is deprecated.*",
 )
 """Lightning's remarks on what is meant here."""
 
@@ -173,7 +174,7 @@ def _train(params: Params, learning: _Learning, first_epoch: int, state: Path, t
             gradient_clip_val=MAX_GRADIENT_NORM,
             deterministic=True,
             plugins=[AtomicCheckpointIO()],
-            callbacks=[ProgressLines(training.max_epochs), keeper],
+            callbacks=[keeper, ProgressLines(training.max_epochs)] if is_first_process() else [keeper],
             default_root_dir=state,
             logger=False,
             num_sanity_val_steps=0,

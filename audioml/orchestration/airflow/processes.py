@@ -19,10 +19,10 @@ from audioml.orchestration.airflow.dags import DVC_POOL
 
 ARGUMENTS = {
     # Task logs are read from the disk they share with the API server.
-    "scheduler": ["scheduler", "--skip-serve-logs"],
-    "dag-processor": ["dag-processor"],
-    "api-server": ["api-server"],
-    "triggerer": ["triggerer", "--skip-serve-logs"],
+    "airflow-scheduler": ["scheduler", "--skip-serve-logs"],
+    "airflow-dag-processor": ["dag-processor"],
+    "airflow-api-server": ["api-server"],
+    "airflow-triggerer": ["triggerer", "--skip-serve-logs"],
 }
 """Command line by component, in the order of starting."""
 PRELOADED = (
@@ -55,7 +55,7 @@ def main(version_file: Path, logs: Path, names: list[str]) -> None:
 
 def log_path(logs: Path, name: str) -> Path:
     """Return the log of a component."""
-    return logs / f"airflow-{name}.log"
+    return logs / f"{name}.log"
 
 
 def _prepare_database(version_file: Path) -> None:

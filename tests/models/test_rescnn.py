@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audioml.models.rescnn import Params, build
+
+
+def test_size_with_defaults_is_below_100_000_parameters() -> None:
+    model = build(Params(), (40, 101))
+    convolutions = 25 * 16 + 2 * 9 * 16**2 + 9 * 16 * 24 + 2 * 9 * 24**2 + 9 * 24 * 32 + 2 * 9 * 32**2 + 9 * 32 * 48
+    norms = 2 * (16 * 3 + 24 * 3 + 32 * 3 + 48)
+    assert sum(p.numel() for p in model.parameters()) == convolutions + norms < 100_000
+
+
+@pytest.mark.parametrize("shape", [(40, 101), (64, 501), (13, 20), (1, 400), (128, 7), (5, 1)])
+def test_any_input_shape(shape: tuple[int, int]) -> None:
+    model = build(Params(), shape)
+    assert model(torch.randn(3, *shape)).shape == (3, model.width, -(-shape[1] // 8))
+
+
+def test_every_parameter_learns() -> None:
+    model = build(Params(channels=(4, 6), width=8), (40, 30))
+    model(torch.randn(4, 40, 30)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_clips_do_not_influence_each_other_in_evaluation() -> None:
+    model = build(Params(), (40, 30)).eval()
+    features = torch.randn(4, 40, 30)
+    with torch.no_grad():
+        assert torch.allclose(model(features)[1:2], model(features[1:2]), atol=1e-5)

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from audioml.errors import StepError
+from audioml.pipeline.context import Context
+from audioml.pipeline.graph import find_step
+from audioml.pipeline.runner import collect_step, run_step, work_item
+from audioml.pipeline.steps import train
+from audioml.store.clips import Clip, write_clips
+from audioml.store.files import hash_bytes, hash_file, read_json, write_json
+from audioml.store.manifest import MANIFEST, MANIFEST_TYPES, SPLITS, write_manifest, write_splits
+from audioml.store.shards import write_shard
+from audioml.training.tracker import MemoryTracker
+
+LABELS, SHAPE = ("high", "low"), (8, 12)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+class Runs(MemoryTracker):
+    """Stands for the MLflow server: knows which runs were opened, and kills at an epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[str] = []
+        self.run_id = ""
+        self.kill_at_epoch: int | None = None
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        if step == self.kill_at_epoch:
+            raise Killed
+        super().log_metrics(metrics, step)
+
+    @contextmanager
+    def training_run(self, ctx: Context, run_id: str | None = None) -> Iterator[Runs]:
+        self.run_id = run_id or f"run{len(self.opened)}"
+        self.opened.append(self.run_id)
+        yield self
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    runs = Runs()
+    monkeypatch.setattr("audioml.registry.runs.training_run", runs.training_run)
+
+    def save(folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes) -> None:
+        write_json(folder / "package.json", {"onnx": hash_file(onnx), "audio": example_audio.decode(), **description})
+
+    monkeypatch.setattr("audioml.registry.package.save_package", save)
+    return runs
+
+
+def make_workspace(folder: Path, **training: Any) -> Context:
+    params = {
+        "name": "bands",
+        "data": {"layout": "folder"},
+        "features": {"name": "logmel"},
+        "task": {"name": "classification"},
+        "model": {"name": "bcresnet", "width": 0.5},
+        "augment": [{"name": "time_shift"}],
+        "training": {"max_epochs": 4, "batch_size": 8, "accelerator": "cpu"} | training,
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    ctx = Context.load(folder)
+    rng = np.random.default_rng(0)
+    clips = [Clip(hash_bytes(f"{i}".encode()), f"{i:02d}.wav", f"audio {i:02d}".encode()) for i in range(30)]
+    shard = write_clips(ctx.path("data/audio"), clips)
+    table = {name: [0] * len(clips) for name in MANIFEST_TYPES} | {
+        "clip_id": [clip.clip_id for clip in clips],
+        "path": [clip.path for clip in clips],
+        "label": [LABELS[i % 2] for i in range(len(clips))],
+        "shard": shard,
+        "row": range(len(clips)),
+        "format": "WAV",
+        "subtype": "PCM_16",
+    }
+    write_manifest(ctx.path(MANIFEST), pd.DataFrame(table))
+    split = ["validation" if i % 3 == 2 else "train" for i in range(len(clips))]
+    write_splits(ctx.path(SPLITS), pd.DataFrame({"clip_id": table["clip_id"], "split": split, "fold": 0}))
+    features = rng.normal(-40, 3, (len(clips), *SHAPE)).astype(np.float32)
+    features[::2, :4] += 10
+    digest = write_shard(ctx.path("features/a.arrow"), table["clip_id"], np.zeros(len(clips)), features)
+    index = {
+        "feature": "logmel",
+        "params": {"n_mels": SHAPE[0]},
+        "shape": SHAPE,
+        "shards": [{"file": "a.arrow", "sha256": digest, "rows": len(clips)}],
+    }
+    write_json(ctx.path("features/index.json"), index)
+    return ctx
+
+
+def test_missing_inputs_name_their_step(tmp_path: Path) -> None:
+    ctx = make_workspace(tmp_path)
+    ctx.path(SPLITS).unlink()
+    with pytest.raises(StepError, match="audioml run split"):
+        train.plan(ctx)
+
+
+def test_writes_model_package_and_run(tmp_path: Path, runs: Runs) -> None:
+    ctx = make_workspace(tmp_path)
+    summary = run_step(ctx, find_step("train"))
+    run = read_json(ctx.path("models/run.json"))
+    assert run["run_id"] == summary["run_id"] == "run0"
+    assert [row["epoch"] for row in run["history"]] == [1, 2, 3, 4]
+    assert run["metrics"]["val_loss"] == min(row["val_loss"] for row in run["history"])
+    assert run["onnx_max_error"] < 1e-4
+    package = read_json(ctx.path("models/package/package.json"))
+    assert package["onnx"] == hash_file(ctx.path("models/model.onnx"))
+    assert package["targets"] == {"labels": ["high", "low"]}
+    assert package["features"] == {"name": "logmel", "params": {"n_mels": SHAPE[0]}}
+    assert package["audio"] == "audio 00"
+    assert runs.metrics[run["best_epoch"]]["best_val_loss"] == run["metrics"]["val_loss"]
+
+
+def test_killed_fit_is_taken_up_in_the_same_run_and_ends_as_an_undisturbed_one(tmp_path: Path, runs: Runs) -> None:
+    undisturbed = make_workspace(tmp_path / "undisturbed")
+    run_step(undisturbed, find_step("train"))
+    killed = make_workspace(tmp_path / "killed")
+    runs.kill_at_epoch = 3
+    with pytest.raises(Killed):
+        run_step(killed, find_step("train"))
+    runs.kill_at_epoch = None
+    run_step(killed, find_step("train"))
+    assert runs.opened == ["run0", "run1", "run1"]
+    one, other = (hash_file(ctx.path("models/model.onnx")) for ctx in (undisturbed, killed))
+    assert one == other
+
+
+def test_collect_again_trains_nothing_and_run_again_trains_anew(tmp_path: Path, runs: Runs) -> None:
+    ctx = make_workspace(tmp_path, max_epochs=1)
+    step = find_step("train")
+    run_step(ctx, step)
+    collect_step(ctx, step)
+    assert runs.opened == ["run0"]
+    run_step(ctx, step)
+    assert runs.opened == ["run0", "run1"]
+
+
+def test_finished_fit_is_not_repeated_before_it_is_collected(tmp_path: Path, runs: Runs) -> None:
+    ctx = make_workspace(tmp_path, max_epochs=1)
+    train_step = find_step("train")
+    run_step(ctx, train_step)
+    (ctx.state / "training" / train.fit_key(ctx)[:16] / train.COLLECTED).unlink()
+    work_item(ctx, train_step, "fit")
+    assert runs.opened == ["run0"]
+
+
+def test_changed_params_start_anew(tmp_path: Path, runs: Runs) -> None:
+    before = train.fit_key(make_workspace(tmp_path))
+    assert train.fit_key(make_workspace(tmp_path)) == before
+    changed = make_workspace(tmp_path, learning_rate=0.001)
+    assert train.fit_key(changed) != before
+    with pytest.raises(StepError, match="no finished training"):
+        collect_step(changed, find_step("train"))
