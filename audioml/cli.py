@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it: `audioml --help` stays quick
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -165,8 +166,9 @@ def plan(
     from audioml.orchestration import dvc
 
     ctx = Context.load(workspace)
-    ctx.params.load_all_sections()
     only = find_step(step) if step else None
+    if only is None:
+        ctx.params.load_all_sections()
     decisions = dvc.decide(ctx, only)
     if restore and only and decisions[0].run and dvc.restore_step(ctx, only):
         decisions = [dvc.Decision(only.name, False, ("restored from DVC's run cache",))]
@@ -351,7 +353,7 @@ def _print_stack(stack_status: dict[str, Any], as_json: bool) -> None:
         _print_json(stack_status)
         return
     rows = [
-        (name, "running" if s["running"] else "stopped", s.get("url") or "", s["log"])
+        (name, "running" if s["running"] else "stopped", s.get("url") or "", os.path.relpath(s["log"]))
         for name, s in stack_status["services"].items()
     ]
     _print_table(("service", "state", "address", "log"), rows)

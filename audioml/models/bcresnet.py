@@ -113,7 +113,7 @@ class Block(nn.Module):
             SubSpectralNorm(outputs, groups),
         )
         self.over_frames = nn.Sequential(
-            nn.Conv1d(outputs, outputs, 3, padding=dilation, dilation=dilation, groups=outputs, bias=False),
+            DilatedDepthwise(outputs, dilation),
             nn.BatchNorm1d(outputs),
             nn.SiLU(),
             nn.Conv1d(outputs, outputs, 1, bias=False),
@@ -125,6 +125,23 @@ class Block(nn.Module):
         narrow = self.over_bins(self.expand(x))
         y = narrow + self.over_frames(narrow.mean(dim=2)).unsqueeze(2)
         return torch.relu(y if self.transition else y + x)
+
+
+class DilatedDepthwise(nn.Conv1d):
+    """A depthwise convolution of 3 frames, as three shifted products.
+
+    On the CPU the library's own dilated depthwise convolution takes four times as long.
+    """
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter (n, channels, frames) along frames, with zeros beyond the ends."""
+        frames, step = x.shape[2], self.dilation[0]
+        before, here, after = self.weight.unbind(dim=2)
+        padded = nn.functional.pad(x, (step, step))
+        return before * padded[:, :, :frames] + here * x + after * padded[:, :, 2 * step : 2 * step + frames]
 
 
 class SubSpectralNorm(nn.Module):

@@ -69,7 +69,8 @@ def choose_clips(ctx: Context) -> list[dict[str, Any]]:
     splits = read_splits(ctx.path(SPLITS))
     test = set(splits.loc[splits["split"] == "test", "clip_id"])
     manifest = read_manifest(ctx.path(MANIFEST))
-    chosen = manifest[manifest["clip_id"].isin(test)].groupby("label", sort=True).head(1).sort_values("label")
+    held_out = manifest[manifest["clip_id"].isin(test)]
+    chosen = held_out.groupby("label").sample(1, random_state=ctx.params.seed).sort_values("label")
     return [
         {
             "path": clip.path,
@@ -131,7 +132,8 @@ def _show_accuracy(ctx: Context, console: Console) -> None:
     metric = next(iter(test))
     console.print(
         f"Test {metric}: [bold]{test[metric]:.2%}[/] (95 % interval {test['low']:.2%} to {test['high']:.2%}, "
-        f"{test['n']} clips of voices that training never heard)"
+        f"{test['n']} clips of voices that training never heard)",
+        soft_wrap=True,
     )
 
 

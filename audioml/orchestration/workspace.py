@@ -135,7 +135,7 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
         "features": {"name": "logmel", **_choose_features(summary)},
         "task": {"name": "classification"},
         "model": {"name": "rescnn"},
-        "training": {"max_epochs": _choose_epochs(summary)},
+        "training": _choose_epochs(summary),
         "augment": [{"name": "time_shift"}, {"name": "specaugment"}, {"name": "mixup"}],
     }
     for section, values in choices.sections.items():
@@ -165,11 +165,15 @@ def _choose_features(summary: SourceSummary | None) -> dict[str, Any]:
     }
 
 
-def _choose_epochs(summary: SourceSummary | None) -> int:
-    """Return about as many epochs as make `TRAINING_CLIPS` clips, so that small sets get enough steps."""
-    if summary is None:
-        return FEWEST_EPOCHS
-    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(TRAINING_CLIPS / summary.n_files)))
+def _choose_epochs(summary: SourceSummary | None) -> dict[str, int]:
+    """Return about as many epochs as make `TRAINING_CLIPS` clips, so that small sets get enough steps.
+
+    With few clips the validation loss is noisy, so training waits for half of its epochs before it stops early.
+    """
+    epochs = FEWEST_EPOCHS
+    if summary is not None:
+        epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(TRAINING_CLIPS / summary.n_files)))
+    return {"max_epochs": epochs, "patience": epochs // 2}
 
 
 def _check_columns(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="train",
         summary="fit the model with Lightning and package it for MLflow",
-        inputs=("data/manifest.parquet", "data/splits.parquet", "features"),
+        inputs=("data/audio", "data/manifest.parquet", "data/splits.parquet", "features"),
         outputs=(
             Output("models/checkpoint.ckpt"),
             Output("models/model.onnx"),
@@ -91,7 +91,15 @@ STEPS: tuple[Step, ...] = (
             Output("reports/evaluation"),
         ),
         params=("evaluate", "name", "seed"),
-        code=("audio", "evaluation", "inference", "store", "tasks/${task.name}.py", "pipeline/steps/evaluate.py"),
+        code=(
+            "audio",
+            "evaluation",
+            "inference",
+            "store",
+            "tasks/_figures.py",
+            "tasks/${task.name}.py",
+            "pipeline/steps/evaluate.py",
+        ),
     ),
     Step(
         name="register",

@@ -61,7 +61,8 @@ def draw_bars(values: NDArray[np.float64], labels: Sequence[str], support: NDArr
     mean = float(values.mean())
     colours = [WEAK if values[i] < mean - 0.1 else ACCENT for i in order]
     bars = axes.barh(range(len(labels)), values[order], color=colours, height=0.72)
-    axes.bar_label(bars, [f"{values[i]:.3f}" for i in order], padding=4, color=INK, fontsize=9)
+    clear = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    axes.bar_label(bars, [f"{values[i]:.3f}" for i in order], padding=4, color=INK, fontsize=9, bbox=clear)
     axes.axvline(mean, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.set_yticks(range(len(labels)), [f"{labels[i]}  ({support[i]})" for i in order])
     axes.set_xlim(0.0, 1.12)

@@ -19,12 +19,12 @@ def run_dag(workspace: Path) -> dict[str, str]:
     stack = json.loads(run_command("audioml", "up", "--json", cwd=workspace).stdout)
     client = AirflowClient(stack["services"]["airflow-api-server"]["url"], **stack["login"])
     dag_id = workspace.name
-    client.wait_for_dag(dag_id)
-    run_id = client.trigger(dag_id)
-    state = client.wait_for_run(dag_id, run_id, timeout_s=600)
-    states: dict[str, str] = {}
-    for instance in client.task_instances(dag_id, run_id):
-        states[instance["task_id"]] = instance["state"]
+    with client:
+        client.wait_for_dag(dag_id)
+        client.unpause(dag_id)
+        run_id = client.trigger(dag_id)
+        state = client.wait_for_run(dag_id, run_id, timeout_s=600)
+        states = {task.task_id: str(task.state) for task in client.task_instances(dag_id, run_id)}
     assert state == "success", states
     return states
 

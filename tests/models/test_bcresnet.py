@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audioml.models.bcresnet import Params, SubSpectralNorm, build
+from audioml.models.bcresnet import DilatedDepthwise, Params, SubSpectralNorm, build
 
 # Parameters of BC-ResNet-1 to -8 with 12 classes, table 2 of the paper, in thousands.
 PUBLISHED_THOUSANDS = {1: 9.2, 2: 27.3, 3: 54.2, 6: 188, 8: 321}
@@ -42,3 +42,12 @@ def test_subspectral_norm_normalises_each_band_apart() -> None:
     y = SubSpectralNorm(3, 5)(x).reshape(16, 3, 5, 2, 20)
     assert torch.allclose(y.mean(dim=(0, 3, 4)), torch.zeros(3, 5), atol=1e-5)
     assert torch.allclose(y.var(dim=(0, 3, 4), unbiased=False), torch.ones(3, 5), atol=1e-3)
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 8])
+@pytest.mark.parametrize("frames", [1, 5, 40])
+def test_dilated_depthwise_is_torchs_convolution(dilation: int, frames: int) -> None:
+    layer = DilatedDepthwise(6, dilation)
+    x = torch.randn(3, 6, frames)
+    expected = torch.nn.functional.conv1d(x, layer.weight, padding=dilation, dilation=dilation, groups=6)
+    assert torch.allclose(layer(x), expected, atol=1e-6)

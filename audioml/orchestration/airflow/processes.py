@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import sys
+import traceback
 from importlib import import_module
 from pathlib import Path
 
@@ -89,14 +90,14 @@ def _fork(arguments: list[str], log: Path) -> int:
         sys.argv = ["airflow", *arguments]
         airflow_main()
         status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
+        if error := sys.exception():
+            traceback.print_exception(error)
         sys.stdout.flush()
         sys.stderr.flush()
         # A forked child must never return into its parent's code.
-        if status:
-            import traceback
-
-            traceback.print_exc()
         os._exit(status)
 
 
