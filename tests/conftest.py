@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -50,8 +52,6 @@ def tone_wav() -> Callable[[float], bytes]:
     """A function from a frequency in Hz to a WAV file of that tone: 0.5 s at 8 kHz, 16 bits."""
 
     def make(frequency_hz: float) -> bytes:
-        import numpy as np
-        import soundfile
 
         time_s = np.arange(4000) / 8000
         buffer = io.BytesIO()
@@ -64,7 +64,7 @@ def tone_wav() -> Callable[[float], bytes]:
 @pytest.fixture(scope="session")
 def tone_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A network in ONNX and its description: `low` for energy in the lower mel bins, `high` in the upper."""
-    import numpy as np
+
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -97,3 +97,27 @@ def tone_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
         "audioml_version": audioml.__version__,
     }
     return path, description
+
+
+FORMATS = (("wav", 8000, 1), ("flac", 16000, 1), ("ogg", 22050, 2), ("mp3", 44100, 1))
+
+
+def write_tones(folder: Path, clips_per_label: int = 24, seed: int = 0) -> Path:
+    """Write three classes of noisy tones (low, high, sweep), formats and rates mixed, with odd names."""
+    generator = np.random.default_rng(seed)
+    for label in ("low", "high", "schräg sweep"):
+        (folder / label).mkdir(parents=True)
+        for index in range(clips_per_label):
+            extension, sample_rate, channels = FORMATS[index % len(FORMATS)]
+            time_s = np.arange(int(sample_rate * generator.uniform(0.4, 0.7))) / sample_rate
+            start_hz = {"low": 300.0, "high": 2200.0}.get(label, 500.0) * generator.uniform(0.9, 1.1)
+            slope_hz_per_s = 4000.0 if label == "schräg sweep" else 0.0
+            tone = 0.4 * np.sin(2 * np.pi * (start_hz * time_s + slope_hz_per_s * time_s**2 / 2))
+            audio = tone[:, None] + generator.normal(0, 0.02, (len(tone), channels))
+            soundfile.write(folder / label / f"clip {index:02d}.{extension}", audio, sample_rate)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tones(tmp_path_factory.mktemp("corpus") / "töne und mehr")

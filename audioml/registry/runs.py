@@ -142,7 +142,8 @@ def _find_run(client: MlflowClient, run_id: str | None) -> Run | None:
 def _create_run(client: MlflowClient, ctx: Workspace, params: Mapping[str, str], tags: dict[str, str]) -> Run:
     from mlflow.entities import Param
 
-    run = client.create_run(experiment_of(client, ctx), tags=source_tags(ctx) | tags)
+    name = f"{ctx.params.model.name}-{ctx.params.features.name}"
+    run = client.create_run(experiment_of(client, ctx), tags=source_tags(ctx) | tags, run_name=name)
     client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in params.items()])
     if inputs := dataset_inputs(ctx):
         client.log_inputs(run.info.run_id, inputs)

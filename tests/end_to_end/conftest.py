@@ -9,15 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import yaml
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1", "COLUMNS": "200"}
 ENVIRONMENT.pop("MLFLOW_TRACKING_URI", None)
-FORMATS = (("wav", 8000, 1), ("flac", 16000, 1), ("ogg", 22050, 2), ("mp3", 44100, 1))
 
 
 def run_command(*arguments: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess[str]:
@@ -26,22 +23,6 @@ def run_command(*arguments: str, cwd: Path, ok: bool = True) -> subprocess.Compl
     if ok and done.returncode != 0:
         pytest.fail(f"{' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
-
-
-def write_tones(folder: Path, clips_per_label: int = 24, seed: int = 0) -> Path:
-    """Write three classes of noisy tones (low, high, sweep), formats and rates mixed, with odd names."""
-    generator = np.random.default_rng(seed)
-    for label in ("low", "high", "schräg sweep"):
-        (folder / label).mkdir(parents=True)
-        for index in range(clips_per_label):
-            extension, sample_rate, channels = FORMATS[index % len(FORMATS)]
-            time_s = np.arange(int(sample_rate * generator.uniform(0.4, 0.7))) / sample_rate
-            start_hz = {"low": 300.0, "high": 2200.0}.get(label, 500.0) * generator.uniform(0.9, 1.1)
-            slope_hz_per_s = 4000.0 if label == "schräg sweep" else 0.0
-            tone = 0.4 * np.sin(2 * np.pi * (start_hz * time_s + slope_hz_per_s * time_s**2 / 2))
-            audio = tone[:, None] + generator.normal(0, 0.02, (len(tone), channels))
-            soundfile.write(folder / label / f"clip {index:02d}.{extension}", audio, sample_rate)
-    return folder
 
 
 def shrink(workspace: Path, **training: Any) -> None:
@@ -54,11 +35,6 @@ def shrink(workspace: Path, **training: Any) -> None:
 
 def read_metrics(workspace: Path) -> dict[str, Any]:
     return json.loads((workspace / "reports" / "metrics.json").read_text())
-
-
-@pytest.fixture(scope="session")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tones(tmp_path_factory.mktemp("corpus") / "töne und mehr")
 
 
 @pytest.fixture

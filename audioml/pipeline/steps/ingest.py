@@ -48,6 +48,8 @@ _CODE_WITHIN = ("audio", "datasets", "store/clips.py", "store/recordings.py", "u
 
 def plan(ctx: Context) -> list[Item]:
     """Return the runs of recordings that are neither known nor worked on already."""
+    # The first step checks the params of all plug-ins: a wrong key of the model must not show after a night of work.
+    ctx.params.load_all_sections()
     job = _Job(ctx)
     return [item for item in job.items if not job.result_path(item).exists()]
 

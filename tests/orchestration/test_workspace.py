@@ -1,0 +1,98 @@
+import subprocess
+
+import pytest
+import yaml
+
+from audioml.errors import DatasetError, ParamsError, ServiceError, SourceError, UnknownPluginError
+from audioml.orchestration.dag_file import DAG_FILE
+from audioml.orchestration.dvc import render_dvc_yaml
+from audioml.orchestration.workspace import Choices, create_workspace
+from audioml.params import load_params
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "birds"
+
+
+def test_a_folder_alone_is_enough(folder, tones):
+    created = create_workspace(folder, Choices(source=str(tones)))
+    params = load_params(folder)
+    assert (created.layout, params.name, params.data.source) == ("folder", "birds", str(tones))
+    assert "72 recordings, 3 labels (high, low, schräg sweep)" in "\n".join(created.findings)
+    assert params.features.model_dump()["duration_s"] == pytest.approx(0.7)
+    assert (folder / "dvc.yaml").read_text() == render_dvc_yaml(params)
+    assert (folder / "dags" / "audioml_dags.py").read_text() == DAG_FILE
+    log = subprocess.run(["git", "log", "--oneline"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert log.count("\n") == 1
+    assert not subprocess.run(["git", "status", "--short"], cwd=folder, capture_output=True, check=True).stdout
+
+
+def test_params_say_every_key_and_what_it_means(folder, tones):
+    create_workspace(folder, Choices(source=str(tones)))
+    text = (folder / "params.yaml").read_text()
+    params = load_params(folder)
+    params.load_all_sections()
+    assert set(yaml.safe_load(text)) == set(params.model_dump(by_alias=True))
+    assert set(yaml.safe_load(text)["training"]) == set(params.training.model_dump())
+    assert "  # Target rate in Hz; audio of any other rate is resampled with soxr.\n  sample_rate: " in text
+
+
+def test_options_become_params(folder, tones):
+    pattern = r"(?P<index>\d+)$"
+    create_workspace(folder, Choices(source=str(tones), pattern=pattern, group="index", test="index < 5", name="b.1"))
+    params = load_params(folder)
+    assert (params.name, params.data.pattern, params.split.group, params.split.test) == (
+        "b.1",
+        pattern,
+        "index",
+        "index < 5",
+    )
+
+
+def test_a_workspace_is_never_overwritten(folder, tones):
+    create_workspace(folder, Choices(source=str(tones)))
+    before = (folder / "params.yaml").read_bytes()
+    with pytest.raises(ParamsError, match="is a workspace already"):
+        create_workspace(folder, Choices(source=str(tones), name="other"))
+    assert (folder / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("choices", "error", "message"),
+    [
+        ({"source": "/nowhere/at/all"}, SourceError, "/nowhere/at/all does not exist"),
+        ({}, SourceError, "--data is missing"),
+        ({"layout": "foldr"}, UnknownPluginError, "Did you mean 'folder'"),
+        ({"pattern": r"(?P<speaker>zz\d+)"}, SourceError, "zz"),
+        ({"pattern": r"(?P<speaker"}, ParamsError, "pattern"),
+        ({"group": "speaker"}, DatasetError, "--group speaker: no recording has such a column"),
+        ({"fold": "fold"}, DatasetError, "--fold fold: no recording has such a column"),
+        ({"name": "a b"}, ParamsError, "'name' is 'a b'"),
+    ],
+)
+def test_a_wrong_option_is_named_and_nothing_is_written(folder, tones, choices, error, message):
+    given = {"source": str(tones), **choices} if choices else choices
+    with pytest.raises(error, match=message.replace("(", r"\(")):
+        create_workspace(folder, Choices(**given))
+    assert not folder.exists()
+
+
+def test_an_empty_source_is_an_error(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="holds no recordings"):
+        create_workspace(folder, Choices(source=str(tmp_path / "empty")))
+
+
+def test_without_git_there_is_a_clear_error(folder, tones, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ServiceError, match="Install git"):
+        create_workspace(folder, Choices(source=str(tones)))
+    assert not folder.exists()
+
+
+def test_a_file_is_no_folder(folder, tones):
+    folder.write_text("mine")
+    with pytest.raises(ParamsError, match="is a file"):
+        create_workspace(folder, Choices(source=str(tones)))
+    assert folder.read_text() == "mine"
