@@ -32,7 +32,9 @@ class ProgressLines(pl.Callback):  # type: ignore[misc]
         self._written_at = float("-inf")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the bar."""
+        """Open the bar; say so if a killed fit is taken up."""
+        if trainer.current_epoch > 0:
+            self.console.print(f"resumes after epoch {trainer.current_epoch}/{self.max_epochs}", markup=False)
         total = self.max_epochs * trainer.num_training_batches
         done = trainer.current_epoch * trainer.num_training_batches
         self._bar = self._progress.add_task(

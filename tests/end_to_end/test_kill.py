@@ -64,6 +64,6 @@ def test_train_goes_on_from_its_last_checkpoint(workspace, tmp_path):
     training = workspace / ".audioml" / "training"
     kill_when(["audioml", "run", "train"], workspace, lambda: any(training.rglob("*.ckpt")))
     done = run_command("dvc", "repro", "evaluate", cwd=workspace)
-    assert "resum" in done.stdout + done.stderr
+    assert "resumes after epoch" in done.stdout + done.stderr
     assert read_metrics(workspace) == undisturbed
     assert (workspace / "models" / "model.onnx").read_bytes() == onnx

@@ -1,0 +1,46 @@
+"""One training step (forward, backward, AdamW) of every model on the same batch, and its ratio to the default model.
+
+python benchmarks/bench_models.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from audioml.plugins import load_plugin, plugin_names
+
+DEFAULT = "rescnn"
+BATCH, BINS, FRAMES, LABELS = 64, 40, 91, 10
+STEPS, WARM_UP = 15, 3
+
+
+def time_step_ms(name: str) -> tuple[float, int]:
+    """Return the median milliseconds of a training step, and the parameters with a linear head."""
+    torch.manual_seed(0)
+    plugin = load_plugin("models", name)
+    body = plugin.build(plugin.Params(), (BINS, FRAMES))
+    head = nn.Linear(body.width, LABELS)
+    parameters = [*body.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters)
+    features, labels = torch.randn(BATCH, BINS, FRAMES), torch.randint(0, LABELS, (BATCH,))
+    seconds = []
+    for _ in range(WARM_UP + STEPS):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        F.cross_entropy(head(body(features).mean(dim=-1)), labels).backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds[WARM_UP:]), sum(p.numel() for p in parameters)
+
+
+if __name__ == "__main__":
+    measured = {name: time_step_ms(name) for name in plugin_names("models")}
+    print(f"batch of {BATCH} × {BINS} bins × {FRAMES} frames, {torch.get_num_threads()} threads")
+    print("| model | parameters | ms a step | ratio to the default |\n|---|---|---|---|")
+    for name, (step_ms, n_parameters) in measured.items():
+        print(f"| {name} | {n_parameters:,} | {step_ms:.0f} | {step_ms / measured[DEFAULT][0]:.2f} |")
