@@ -25,12 +25,17 @@ def run_command(*arguments: str, cwd: Path, ok: bool = True) -> subprocess.Compl
     return done
 
 
-def shrink(workspace: Path, **training: Any) -> None:
-    """Make a workspace's training short."""
+def change_params(workspace: Path, section: str, **values: Any) -> None:
+    """Change values of one section of params.yaml."""
     path = workspace / "params.yaml"
     params = yaml.safe_load(path.read_text())
-    params["training"].update({"max_epochs": 3, "batch_size": 16, **training})
+    params[section].update(values)
     path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def shrink(workspace: Path, **training: Any) -> None:
+    """Make a workspace's training short."""
+    change_params(workspace, "training", **{"max_epochs": 3, "batch_size": 16, **training})
 
 
 def read_metrics(workspace: Path) -> dict[str, Any]:
