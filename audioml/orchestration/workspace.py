@@ -29,6 +29,7 @@ GITIGNORE = """\
 /reports/validation/
 /reports/plots/
 /reports/evaluation/
+/dvc_plots/
 __pycache__/
 """
 DVCIGNORE = "# Byte code beside the package's sources is no change of code.\n__pycache__\n*.pyc\n"
@@ -110,7 +111,9 @@ def create_workspace(folder: Path, choices: Choices) -> Workspace:
     _add_lines(folder / ".gitignore", GITIGNORE)
     _init_git(folder)
     Context.load(folder)
-    return Workspace(folder, params.name, params.data.layout, (*(summary.lines() if summary else ()), *found))
+    return Workspace(
+        folder, params.name, params.data.layout, (*(summary.lines() if summary else ()), *found, _describe_choice(raw))
+    )
 
 
 def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], SourceSummary | None]:
@@ -195,6 +198,14 @@ def _check_columns(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:
     labels = sorted({str(record.columns["label"]) for record in records if "label" in record.columns})
     shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
     return (f"Layout {params.data.layout}: {len(records):,} recordings, {len(labels)} labels ({shown})",)
+
+
+def _describe_choice(raw: dict[str, Any]) -> str:
+    features = raw["features"]
+    return (
+        f"Picked {features['name']} at {features['sample_rate']:,} Hz on {features['duration_s']:g} s "
+        f"({features['length']}), {raw['model']['name']}, at most {raw['training']['max_epochs']} epochs"
+    )
 
 
 def _init_git(folder: Path) -> None:

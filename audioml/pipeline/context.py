@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from audioml.params import FILE_NAME, Params, load_params
-from audioml.store.files import hash_file
+import yaml
+
+from audioml.errors import StepError
+from audioml.params import Params, load_params
 
 STATE_DIR = ".audioml"
 """What is no output (Airflow home, MLflow database, logs, plans) lives here, ignored by git."""
@@ -48,8 +50,6 @@ class Context:
         StepError
             When the file is missing.
         """
-        from audioml.errors import StepError
-
         path = self.path(relative)
         if not path.exists():
             raise StepError(f"{relative} is missing in {self.workspace}. Make it with: audioml run {made_by}")
@@ -71,10 +71,6 @@ class Context:
         """The registered name of the workspace's model."""
         return self.params.registry.name or self.params.name
 
-    def params_digest(self) -> str:
-        """Return the SHA-256 of params.yaml as it stands."""
-        return hash_file(self.path(FILE_NAME))
-
     def link_code(self) -> None:
         """Point `.audioml/code` at this installation of the package.
 
@@ -93,8 +89,6 @@ class Context:
 
     def lock_digest(self, relative: str) -> str | None:
         """Return the hash that dvc.lock holds for an output, or None if it holds none yet."""
-        import yaml
-
         lock = self.path("dvc.lock")
         if not lock.exists():
             return None
