@@ -2,7 +2,7 @@
 # make demo    the whole product on a corpus made on the spot: Airflow, MLflow, DVC, a served model
 # make test    all tests, the slow end-to-end ones included
 # make check   lint, types, layers, dvc.yaml as rendered
-# make bench   benchmarks, each a ratio in one run
+# make bench   benchmarks; docs/benchmarks.md has their results
 # make lock    resolve constraints.txt anew
 
 .DEFAULT_GOAL := help

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import audioml
-from audioml.errors import AudiomlError, ParamsError
+from audioml.errors import AudiomlError, ParamsError, ServiceError
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import STEPS, find_step
 
@@ -46,15 +47,22 @@ StepName = Annotated[str, typer.Argument(help=f"One of: {', '.join(s.name for s 
 
 
 def main() -> None:
-    """Run the command line; an audioml error ends it with its message and exit status 1."""
+    """Run the command line; an audioml error ends it with its message, not with a traceback.
+
+    Exit status: 1 for what trying again does not mend, 75 (EX_TEMPFAIL) for a service that is not available,
+    2 for wrong options, 70 (EX_SOFTWARE) with a traceback for a fault of the program or the machine.
+    """
     try:
         app()
     except AudiomlError as error:
         _err.print("[bold red]Error[/]", end=" ")
         _err.print(str(error), markup=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, ServiceError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:  # noqa: BLE001, it is shown whole; only the exit status is ours
+        traceback.print_exc()
+        sys.exit(os.EX_SOFTWARE)
 
 
 @app.callback(invoke_without_command=True)

@@ -11,7 +11,8 @@
     ├── RegistryError      a model, version or alias that the registry does not have
     └── ServiceError       a process audioml starts or talks to (a port in use, no git, no server)
 
-The command line prints an AudiomlError without a traceback and exits with 1; anything else is a bug.
+The command line prints an AudiomlError without a traceback and exits with 1 (a ServiceError with 75, as trying
+again may help); anything else is a bug.
 """
 
 from __future__ import annotations

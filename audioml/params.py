@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from audioml.errors import ParamsError, did_you_mean
 from audioml.plugins import check_plugin, load_plugin
 
 FILE_NAME = "params.yaml"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 S = TypeVar("S", bound="Section")
 
@@ -46,6 +47,13 @@ class DataParams(Section):
     groups become columns."""
     label: str = "label"
     """The column that holds the label."""
+
+    @field_validator("source")
+    @classmethod
+    def _check_source(cls, source: str | None) -> str | None:
+        if source is not None and source.startswith("~"):
+            raise ValueError("write the whole path, as DVC does not expand ~")
+        return source
 
 
 class DataSection(DataParams):
@@ -159,14 +167,14 @@ class EvaluateParams(Section):
 class RegistryParams(Section):
     """How the model is registered."""
 
-    name: str | None = None
+    name: Name | None = None
     """Registered name; None takes the workspace's name."""
 
 
 class Params(Section):
     """All of params.yaml."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Name
     """Names the model, the MLflow experiment and the Airflow DAG."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of splits, initial weights, shuffling and augmentation."""

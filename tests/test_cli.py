@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -13,7 +14,11 @@ COMMANDS = [command.name or command.callback.__name__ for command in app.registe
 
 def run_cli(*arguments, cwd):
     return subprocess.run(
-        [sys.executable, "-m", "audioml", *arguments], cwd=cwd, capture_output=True, text=True, env={"COLUMNS": "200"}
+        [sys.executable, "-m", "audioml", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
     )
 
 

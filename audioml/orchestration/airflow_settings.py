@@ -96,14 +96,18 @@ def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, s
         **inherited,
         **{f"AIRFLOW__{section}__{key}".upper(): str(value) for (section, key), value in settings.items()},
         "AIRFLOW_HOME": str(home),
-        "AUDIOML_WORKSPACES": str(ctx.workspace),
-        "MLFLOW_TRACKING_URI": mlflow_url,
-        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), LOCAL])),
+        "AUDIOML_WORKSPACES": "",  # The DAG file finds its own workspace, whatever characters its path has.
+        "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or mlflow_url,
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(filter(None, [_no_proxy(), LOCAL]))),
         MARK: str(ctx.state),
         "SPT_NOENV": "1",  # setproctitle would overwrite the environment, and the mark with it.
         **dict.fromkeys(("MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS", "DO_NOT_TRACK"), "true"),
         "GX_ANALYTICS_ENABLED": "false",
     }
+
+
+def _no_proxy() -> str | None:
+    return os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
 
 
 def _write_private(path: Path, value: dict[str, str]) -> None:

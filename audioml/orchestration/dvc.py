@@ -18,6 +18,7 @@ import yaml
 from audioml.errors import StepError
 from audioml.params import FILE_NAME, Params
 from audioml.pipeline.context import STATE_DIR, Context
+from audioml.pipeline.fingerprint import is_unchanged
 from audioml.pipeline.graph import STEPS, downstream
 from audioml.pipeline.step import Output, Step
 
@@ -129,9 +130,14 @@ def record_step(ctx: Context, step: Step) -> None:
     Raises
     ------
     StepError
-        When one of the step's outputs is missing.
+        When one of the step's outputs is missing, or its params or code changed since it started.
     """
     check_rendering(ctx)
+    if not is_unchanged(ctx, step):
+        raise StepError(
+            f"{step.name}: its params or its code changed while it ran, so its outputs are those of neither. "
+            f"Run it again: audioml run {step.name}"
+        )
     for output in step.outputs:
         if not ctx.path(output.path).exists():
             raise StepError(
@@ -147,10 +153,11 @@ def init_dvc(workspace: Path) -> None:
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.WARNING)
-    with Repo.init(str(workspace)) as repo, repo.config.edit("repo") as config:
+    # DVC writes a relative URL, so that the workspace can move, if it is given one from the current folder.
+    with chdir(workspace), Repo.init() as repo, repo.config.edit("repo") as config:
         config["core"]["analytics"] = False
         config["core"]["remote"] = "local"
-        config["remote"]["local"] = {"url": str(workspace / REMOTE)}
+        config["remote"]["local"] = {"url": REMOTE}
 
 
 def _render_stage(step: Step, params: Params) -> dict[str, Any]:

@@ -121,9 +121,11 @@ def stop_all(state: Path) -> None:
 
     The records stay, so that the next start takes the same ports.
     """
+    running = [service for service in read_services(state).values() if service.runs()]
+    # A workspace that was moved has recorded processes with the mark of the old place.
+    stop_services(running)
     marked = marked_processes(state)
-    recorded = {s.pid for s in read_services(state).values() if s.runs()}
-    _end([p for p in marked if p.pid in recorded], marked)
+    _end([], marked)
     for _ in range(3):  # A process may start another between being listed and being killed.
         left = marked_processes(state)
         if not left:

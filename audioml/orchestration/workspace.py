@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from audioml.datasets._inspect import SourceSummary, inspect_source
-from audioml.errors import DatasetError, ParamsError, ServiceError, SourceError
-from audioml.orchestration.dag_file import DAG_FILE
+from audioml.errors import DatasetError, ParamsError, ServiceError, SourceError, did_you_mean
+from audioml.orchestration.dag_file import DAG_FILE, DAG_FILE_PATH
 from audioml.orchestration.dvc import init_dvc, render_dvc_yaml
 from audioml.orchestration.params_file import render_params
 from audioml.params import FILE_NAME, parse_params
-from audioml.pipeline.context import Context
+from audioml.pipeline.context import STATE_DIR, Context
+from audioml.pipeline.graph import STEPS
 from audioml.plugins import check_plugin, load_plugin
 from audioml.store.files import write_text
+from audioml.store.manifest import MANIFEST_TYPES
 
 GITIGNORE = """\
 /.audioml/
@@ -33,6 +36,7 @@ GITIGNORE = """\
 __pycache__/
 """
 DVCIGNORE = "# Byte code beside the package's sources is no change of code.\n__pycache__\n*.pyc\n"
+WRITTEN = ("dvc.yaml", DAG_FILE_PATH, FILE_NAME)
 MAX_SAMPLE_RATE = 16000
 """Features default to the source's own rate, but to no more than this: speech and most events lie below 8 kHz."""
 MAX_INPUT_S = 10.0
@@ -57,8 +61,6 @@ class Choices:
     test: str | None = None
     fold: str | None = None
     name: str | None = None
-    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Further values by section, such as ``{"data": {"voices": 60}}``; they win over what was picked."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,10 @@ def create_workspace(folder: Path, choices: Choices) -> Workspace:
         )
     if folder.exists() and not folder.is_dir():
         raise ParamsError(f"{folder} is a file; a workspace is a folder. Choose another name.")
+    if clash := [name for name in WRITTEN if (folder / name).exists()]:
+        raise ParamsError(
+            f"{folder} has files of its own that a workspace needs: {', '.join(clash)}. Choose another folder."
+        )
     if shutil.which("git") is None:
         raise ServiceError("git is not on the PATH, but a workspace is a git repository. Install git.")
     raw, summary = _choose_params(folder, choices)
@@ -104,11 +110,12 @@ def create_workspace(folder: Path, choices: Choices) -> Workspace:
     found = _check_columns(folder, raw)
     text = render_params(raw)
 
-    write_text(folder / FILE_NAME, text)
     write_text(folder / "dvc.yaml", render_dvc_yaml(params))
-    write_text(folder / ".dvcignore", DVCIGNORE)
-    write_text(folder / "dags" / "audioml_dags.py", DAG_FILE)
+    write_text(folder / DAG_FILE_PATH, DAG_FILE)
+    _add_lines(folder / ".dvcignore", DVCIGNORE)
     _add_lines(folder / ".gitignore", GITIGNORE)
+    # Last, because it is what makes the folder a workspace.
+    write_text(folder / FILE_NAME, text)
     _init_git(folder)
     Context.load(folder)
     return Workspace(
@@ -122,9 +129,11 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
         check_plugin("datasets", choices.layout)
     if source is None and choices.layout != "spoken_commands":
         raise SourceError("--data is missing: give the folder of recordings, or a table with their paths.")
+    if source is not None:
+        _check_apart(folder, source)
     summary = inspect_source(source) if source is not None else None
     layout = choices.layout or (summary.layout if summary else "spoken_commands")
-    name = choices.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name).strip("-.")
+    name = choices.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name).strip("-._") or "audio"
     raw: dict[str, Any] = {
         "name": name,
         "data": {
@@ -141,9 +150,17 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
         "training": _choose_epochs(summary),
         "augment": [{"name": "time_shift"}, {"name": "specaugment"}, {"name": "mixup"}],
     }
-    for section, values in choices.sections.items():
-        raw[section] = {**raw.get(section, {}), **values}
     return raw, summary
+
+
+def _check_apart(folder: Path, source: Path) -> None:
+    """Refuse a source that holds what the workspace writes, or lies in it: it would be its own output."""
+    outputs = [folder / output.path for step in STEPS for output in step.outputs] + [folder / STATE_DIR]
+    if any(output.is_relative_to(source) or source.is_relative_to(output) for output in outputs):
+        raise SourceError(
+            f"{source} and what the workspace {folder} would write overlap. Make the workspace elsewhere, "
+            f"for example: audioml init {folder.parent / (folder.name + '-audioml')} --data {source}"
+        )
 
 
 def _choose_features(summary: SourceSummary | None) -> dict[str, Any]:
@@ -182,7 +199,7 @@ def _choose_epochs(summary: SourceSummary | None) -> dict[str, int]:
 def _check_columns(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:
     """List the source with the chosen layout, and check that the named columns are there.
 
-    `split` checks the test query itself, once the manifest is made; here it must at least name known columns.
+    `split` evaluates the test query, once the manifest is made; here it must name known columns.
     """
     params = parse_params(raw)
     data = params.data_section()
@@ -195,9 +212,27 @@ def _check_columns(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:
                 f"{option} {column}: no recording has such a column. Columns: {', '.join(columns)}. "
                 "Name one of them, or add it with --pattern."
             )
+    if params.split.test is not None:
+        _check_query(params.split.test, [*columns, *MANIFEST_TYPES])
     labels = sorted({str(record.columns["label"]) for record in records if "label" in record.columns})
     shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
     return (f"Layout {params.data.layout}: {len(records):,} recordings, {len(labels)} labels ({shown})",)
+
+
+def _check_query(query: str, columns: list[str]) -> None:
+    """Compare the names in a pandas query with the columns; backticked names and syntax are left to pandas."""
+    if "`" in query:
+        return
+    try:
+        tree = ast.parse(query, mode="eval")
+    except SyntaxError as error:
+        raise ParamsError(f"--test {query!r} is no pandas query: {error.msg}. Write for example: index < 5") from None
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for name in sorted(names - set(columns)):
+        raise DatasetError(
+            f"--test {query!r}: no recording has a column {name!r}.{did_you_mean(name, columns)} "
+            f"Columns: {', '.join(columns)}. Put text in quotes: speaker == 'ann'"
+        )
 
 
 def _describe_choice(raw: dict[str, Any]) -> str:
@@ -213,9 +248,10 @@ def _init_git(folder: Path) -> None:
         _git(folder, "init", "--quiet")
     if not (folder / ".dvc").exists():
         init_dvc(folder)
-    _git(folder, "add", "-A")
+    ours = [*WRITTEN, ".dvcignore", ".gitignore", ".dvc"]
+    _git(folder, "add", "--", *ours)
     identity = [] if _has_identity(folder) else ["-c", "user.name=audioml", "-c", "user.email=audioml@localhost"]
-    _git(folder, *identity, "commit", "--quiet", "--no-verify", "-m", "Make an audioml workspace")
+    _git(folder, *identity, "commit", "--quiet", "--no-verify", "-m", "Make an audioml workspace", "--", *ours)
 
 
 def _has_identity(folder: Path) -> bool:

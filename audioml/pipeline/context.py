@@ -64,7 +64,7 @@ class Context:
     def source(self) -> Path | None:
         """The source of recordings, absolute; None for layouts that make their clips."""
         source = self.params.data.source
-        return None if source is None else (self.workspace / Path(source).expanduser()).resolve()
+        return None if source is None else (self.workspace / Path(source)).resolve()
 
     @property
     def model_name(self) -> str:

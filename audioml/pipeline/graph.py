@@ -5,6 +5,17 @@ from __future__ import annotations
 from audioml.errors import StepError, did_you_mean
 from audioml.pipeline.step import Output, Step
 
+FEATURE_CODE = (
+    "audio",
+    "features/_mel.py",
+    "features/_stft.py",
+    "features/_window.py",
+    "features/${features.name}.py",
+    "units.py",
+)
+INFERENCE_CODE = (*FEATURE_CODE, "inference", "tasks/${task.name}.py")
+"""From audio bytes to a prediction; the model's package carries it."""
+
 STEPS: tuple[Step, ...] = (
     Step(
         name="ingest",
@@ -22,6 +33,7 @@ STEPS: tuple[Step, ...] = (
             "datasets/_record.py",
             "datasets/${data.layout}.py",
             "store",
+            "units.py",
             "pipeline/steps/ingest.py",
         ),
         mapped=True,
@@ -48,7 +60,7 @@ STEPS: tuple[Step, ...] = (
         inputs=("data/audio", "data/manifest.parquet", "reports/validation.json"),
         outputs=(Output("features", persist=True),),
         params=("features",),
-        code=("audio", "features", "store", "pipeline/steps/featurize.py"),
+        code=(*FEATURE_CODE, "store", "pipeline/steps/featurize.py"),
         mapped=True,
     ),
     Step(
@@ -63,13 +75,12 @@ STEPS: tuple[Step, ...] = (
         ),
         params=("augment", "model", "name", "seed", "task", "training"),
         code=(
+            *INFERENCE_CODE,
             "augment",
-            "inference",
             "models/${model.name}.py",
             "registry/package.py",
             "registry/pyfunc_model.py",
             "store",
-            "tasks/${task.name}.py",
             "training",
             "pipeline/steps/train.py",
         ),
@@ -92,12 +103,10 @@ STEPS: tuple[Step, ...] = (
         ),
         params=("evaluate", "name", "seed"),
         code=(
-            "audio",
+            *INFERENCE_CODE,
             "evaluation",
-            "inference",
             "store",
             "tasks/_figures.py",
-            "tasks/${task.name}.py",
             "pipeline/steps/evaluate.py",
         ),
     ),
@@ -105,7 +114,8 @@ STEPS: tuple[Step, ...] = (
         name="register",
         summary="add a version to the MLflow registry with the alias challenger",
         inputs=("models/package", "models/run.json", "reports/metrics.json"),
-        outputs=(Output("models/registered.json", kind="small"),),
+        # Persistent outputs are not in DVC's run cache: registering acts on the registry, so it cannot be restored.
+        outputs=(Output("models/registered.json", kind="small", persist=True),),
         params=("name", "registry"),
         code=("registry", "store", "pipeline/steps/register.py"),
     ),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from audioml.errors import AudiomlError, StepError, did_you_mean
 from audioml.pipeline.context import Context
+from audioml.pipeline.fingerprint import note_start
 from audioml.pipeline.step import Item, Step
 from audioml.store.files import read_json, remove_leftovers, write_json
 
@@ -25,6 +28,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 def plan_step(ctx: Context, step: Step) -> list[Item]:
     """Plan a step and keep its items, so that `work_item` finds them by id, in any process."""
+    note_start(ctx, step)
     items = step.load().plan(ctx)
     folder = _plan_folder(ctx, step)
     remove_leftovers(folder)
@@ -80,7 +84,7 @@ def _work_in_processes(ctx: Context, step: Step, items: list[Item], jobs: int) -
     with _one_thread_children(), _progress() as progress:
         bar = progress.add_task(step.name, total=len(items))
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_end_with_parent) as pool:
             futures = {pool.submit(_work_in_child, ctx.workspace, step.name, item.id): item for item in items}
             for future in as_completed(futures):
                 if error := future.exception():
@@ -91,6 +95,18 @@ def _work_in_processes(ctx: Context, step: Step, items: list[Item], jobs: int) -
         more = f" ({len(failed)} of {len(items)} items failed; the others are done)" if len(items) > 1 else ""
         message = f"{step.name}: item {item.id} ({item.label}) failed: {error}{more}"
         raise (StepError(message) if isinstance(error, AudiomlError) else RuntimeError(message)) from error
+
+
+def _end_with_parent() -> None:
+    """Let a worker process end when its parent does, however it dies: workers of a killed run must not go on."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _work_in_child(workspace: Path, step_name: str, item_id: str) -> dict[str, Any]:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 FORBIDDEN = re.compile(r"[^\w.\- :]")
 MAX_LENGTH = 240
 """MLflow's bound is 250; tags put a prefix before the name."""
+
+
+def flatten_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers of metrics.json by one name each: ``test_accuracy``, ``test_f1/yes``."""
+    flat: dict[str, float] = {}
+    for split, values in metrics.items():
+        for name, value in values.items():
+            if isinstance(value, dict):
+                flat |= {f"{split}_{name}/{label}": float(number) for label, number in value.items()}
+            else:
+                flat[f"{split}_{name}"] = float(value)
+    return flat
 
 
 def metric_name(name: str) -> str:

@@ -62,7 +62,7 @@ def test_train_goes_on_from_its_last_checkpoint(workspace, tmp_path):
         path.unlink()
     shrink(workspace, max_epochs=6, patience=14)
     training = workspace / ".audioml" / "training"
-    kill_when(["audioml", "run", "train"], workspace, lambda: any(training.rglob("*.ckpt")))
+    kill_when(["audioml", "run", "train"], workspace, lambda: any(training.rglob("last.ckpt")))
     done = run_command("dvc", "repro", "evaluate", cwd=workspace)
     assert "resumes after epoch" in done.stdout + done.stderr
     assert read_metrics(workspace) == undisturbed

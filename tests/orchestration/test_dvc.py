@@ -12,6 +12,7 @@ from audioml.errors import StepError
 from audioml.orchestration.dvc import decide, init_dvc, record_step, render_dvc_yaml, restore_step
 from audioml.params import FILE_NAME, parse_params
 from audioml.pipeline.context import Context
+from audioml.pipeline.fingerprint import note_start
 from audioml.pipeline.graph import STEPS, find_step
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -132,6 +133,27 @@ def test_a_step_without_its_output_is_not_recorded(ctx):
     ctx.path("data/splits.parquet").unlink()
     with pytest.raises(StepError, match=r"data/splits\.parquet is missing"):
         record_step(ctx, find_step("split"))
+
+
+def test_outputs_of_params_that_changed_meanwhile_are_not_recorded(ctx, raw):
+    split = find_step("split")
+    note_start(ctx, split)
+    record_step(ctx, split)
+    changed = change_params(ctx, raw, "split", test_share=0.4)
+    with pytest.raises(StepError, match="params or its code changed while it ran"):
+        record_step(changed, split)
+    note_start(changed, split)
+    record_step(changed, split)
+
+
+def test_registering_is_never_restored(ctx, raw):
+    register = find_step("register")
+    for name in ("train", "evaluate", "register"):
+        make_outputs(ctx, name)
+    record_step(ctx, register)
+    other = change_params(ctx, raw, "registry", name="other")
+    record_step(other, register)
+    assert not restore_step(change_params(ctx, raw, "registry", name=None), register)
 
 
 def test_an_edited_dvc_yaml_is_noticed(ctx):

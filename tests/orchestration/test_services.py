@@ -19,11 +19,10 @@ from audioml.orchestration.services import (
 
 SLEEP_S = 600
 FAMILY = f"""
-import subprocess, sys
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *a: sys.exit(0))
 escaped = subprocess.Popen([sys.executable, "-c", "import time; time.sleep({SLEEP_S})"], start_new_session=True)
 print(escaped.pid, flush=True)
-import signal, time
-signal.signal(signal.SIGTERM, lambda *a: sys.exit(0))
 time.sleep({SLEEP_S})
 """
 

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 
 import pytest
@@ -68,6 +69,12 @@ def test_a_workspace_is_never_overwritten(folder, tones):
         ({"pattern": r"(?P<speaker"}, ParamsError, "pattern"),
         ({"group": "speaker"}, DatasetError, "--group speaker: no recording has such a column"),
         ({"fold": "fold"}, DatasetError, "--fold fold: no recording has such a column"),
+        (
+            {"test": "idx < 5", "pattern": r"(?P<index>\d+)$"},
+            DatasetError,
+            "a column 'idx'. Did you mean",
+        ),
+        ({"test": "index <"}, ParamsError, "is no pandas query"),
         ({"name": "a b"}, ParamsError, "'name' is 'a b'"),
     ],
 )
@@ -96,3 +103,36 @@ def test_a_file_is_no_folder(folder, tones):
     with pytest.raises(ParamsError, match="is a file"):
         create_workspace(folder, Choices(source=str(tones)))
     assert folder.read_text() == "mine"
+
+
+def test_files_of_the_user_are_neither_overwritten_nor_committed(folder, tones):
+    folder.mkdir()
+    (folder / ".env").write_text("secret")
+    (folder / ".dvcignore").write_text("mine\n")
+    create_workspace(folder, Choices(source=str(tones)))
+    tracked = subprocess.run(["git", "ls-files"], cwd=folder, capture_output=True, text=True, check=True).stdout.split()
+    assert ".env" not in tracked
+    assert str(folder) not in (folder / ".dvc" / "config").read_text()
+    assert {"params.yaml", "dvc.yaml", "dags/audioml_dags.py", ".dvc/config"} <= set(tracked)
+    assert (folder / ".dvcignore").read_text().startswith("mine\n")
+
+
+def test_a_folder_with_a_dvc_yaml_of_its_own_is_refused(folder, tones):
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(ParamsError, match=r"files of its own that a workspace needs: dvc\.yaml"):
+        create_workspace(folder, Choices(source=str(tones)))
+    assert [path.name for path in folder.iterdir()] == ["dvc.yaml"]
+
+
+@pytest.mark.parametrize("source", ["data", "."])
+def test_a_source_that_overlaps_the_outputs_is_refused(folder, tones, source):
+    folder.mkdir()
+    shutil.copytree(tones, folder / "data")
+    with pytest.raises(SourceError, match="overlap"):
+        create_workspace(folder, Choices(source=str(folder / source)))
+    assert not (folder / "params.yaml").exists()
+
+
+def test_a_folder_name_that_is_no_model_name_gets_one(tmp_path, tones):
+    assert create_workspace(tmp_path / "鳥", Choices(source=str(tones))).name == "audio"

@@ -1,15 +1,19 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import audioml
 from audioml.errors import StepError
-from audioml.pipeline.graph import STEPS, downstream, find_step
+from audioml.pipeline.graph import INFERENCE_CODE, STEPS, downstream, find_step
+from audioml.plugins import plugin_names
+from audioml.registry.package import CODE
 
 # What every process loads to find params, errors and steps; a change there changes no result of a step.
 INFRASTRUCTURE = (
     "errors.py",
-    "units.py",
     "plugins.py",
     "ports.py",
     "params.py",
@@ -65,3 +69,22 @@ print("\\n".join(sorted(files)))
         and not any(file == path or file.startswith(path + "/") for path in listed)
     ]
     assert unlisted == []
+
+
+def test_train_watches_all_that_the_package_carries():
+    """`store/` is watched whole; a plug-in's folder by the plug-in in use."""
+    carried = [path for path in CODE if path not in INFRASTRUCTURE and not path.endswith("__init__.py")]
+    unwatched = [path for path in carried if not any(w == path or w.startswith(f"{path}/") for w in INFERENCE_CODE)]
+    assert unwatched == ["store/files.py"]
+    assert "store" in find_step("train").code
+
+
+@pytest.mark.parametrize("name", plugin_names("features"))
+def test_helpers_of_features_are_watched(name):
+    folder = Path(audioml.__file__).parent / "features"
+    to_read, helpers = [f"{name}.py"], set()
+    while to_read:
+        imported = re.findall(r"^from audioml\.features\.(\w+) import", (folder / to_read.pop()).read_text(), re.M)
+        to_read += [f"{module}.py" for module in imported if module not in helpers]
+        helpers |= set(imported)
+    assert {f"features/{module}.py" for module in helpers} <= set(INFERENCE_CODE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +49,7 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
     StepError
         When there are no test clips, or the path from audio bytes gives other outputs than stored features.
     """
+    from audioml.registry.names import flatten_metrics
     from audioml.registry.runs import log_evaluation
 
     run, manifest = read_json(ctx.path(RUN)), read_manifest(ctx.path(MANIFEST))
@@ -158,19 +158,6 @@ def describe_test(primary: str, headline: Interval, measured: dict[str, float]) 
         else:
             described[metric] = value
     return described
-
-
-def flatten_metrics(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return nested metrics with names that MLflow allows: ``test_accuracy``, ``test_f1/yes``."""
-    flat: dict[str, float] = {}
-    for split, values in metrics.items():
-        for name, value in values.items():
-            if isinstance(value, dict):
-                safe = {re.sub(r"[^\w .:-]", "_", label): number for label, number in value.items()}
-                flat |= {f"{split}_{name}/{label}": float(number) for label, number in safe.items()}
-            else:
-                flat[f"{split}_{name}"] = float(value)
-    return flat
 
 
 def describe_model(ctx: Context, predictor: Predictor, run: dict[str, Any]) -> dict[str, str]:

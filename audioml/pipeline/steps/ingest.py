@@ -51,7 +51,7 @@ def plan(ctx: Context) -> list[Item]:
     # The first step checks the params of all plug-ins: a wrong key of the model must not show after a night of work.
     ctx.params.load_all_sections()
     job = _Job(ctx)
-    return [item for item in job.items if not job.result_path(item).exists()]
+    return [item for item in job.items if not job.is_done(item)]
 
 
 def work(ctx: Context, item: Item) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def collect(ctx: Context) -> dict[str, Any]:
         When too many recordings cannot be read, or none can. What an earlier run wrote stays as it was.
     """
     job = _Job(ctx)
-    if undone := [item for item in job.items if not job.result_path(item).exists()]:
+    if undone := [item for item in job.items if not job.is_done(item)]:
         raise StepError(
             f"ingest: {len(undone)} of {len(job.items)} items are not done ({undone[0].label}, ...), or the source "
             "changed while it ran. What is done is kept; run again: audioml run ingest"
@@ -161,6 +161,12 @@ class _Job:
 
     def result_path(self, item: Item) -> Path:
         return self.folder / "items" / f"{item.id}.parquet"
+
+    def is_done(self, item: Item) -> bool:
+        """Tell whether an item was worked on, and the shards it packed are still there."""
+        path = self.result_path(item)
+        folder = self.ctx.path(FOLDER)
+        return path.exists() and all(fact.reason or (folder / fact.shard).exists() for fact in read_facts(path))
 
     def packed_before(self) -> dict[str, tuple[str, int]]:
         """Return (shard, row) by clip id, of the clips of the last manifest whose shards are there."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from audioml.pipeline.context import STATE_DIR, Context
 from audioml.pipeline.step import Item
+from audioml.registry.names import flatten_metrics
 from audioml.registry.tracking import tracking
 from audioml.registry.versions import register_package
 from audioml.store.files import read_json, write_json
@@ -37,14 +38,3 @@ def collect(ctx: Context) -> dict[str, Any]:
     registered: dict[str, Any] = read_json(ctx.require(f"{STATE_DIR}/{WORK}", made_by="register"))
     write_json(ctx.path(REGISTERED), registered)
     return registered
-
-
-def flatten_metrics(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return the numbers of nested metrics, with dotted keys."""
-    flat: dict[str, float] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten_metrics(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            flat[f"{prefix}{key}"] = float(value)
-    return flat

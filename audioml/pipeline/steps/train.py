@@ -103,7 +103,7 @@ def collect(ctx: Context) -> dict[str, Any]:
     example = torch.from_numpy(features.take(range(min(CHECKED_WINDOWS, len(features)))))
     error = export_onnx(network, example, ctx.path(ONNX))
     description = Description(
-        name=ctx.model_name,
+        name=ctx.params.name,
         features={"name": features.index["feature"], "params": features.index["params"]},
         task=_describe_plugin(ctx, "task", "tasks"),
         model=_describe_plugin(ctx, "model", "models"),

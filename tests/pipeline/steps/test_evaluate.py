@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
@@ -18,7 +17,6 @@ from audioml.params import parse_params
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import find_step
 from audioml.pipeline.runner import run_step
-from audioml.pipeline.steps import evaluate
 from audioml.store.files import read_json, write_json
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits, write_manifest, write_splits
 
@@ -167,9 +165,3 @@ def test_clips_without_features(ctx):
     write_splits(ctx.path(SPLITS), splits.replace({"clip_id": {first: stranger}}))
     with pytest.raises(StepError, match=r"1 of 12 clips have no stored features .*000000000000.*featurize"):
         run_step(ctx, STEP)
-
-
-def test_names_of_metrics_are_those_that_mlflow_allows():
-    metrics = {"test": {"accuracy": 1.0, "f1": {"sí/no?": 0.5}}, "validation": {"n": 3}}
-    assert evaluate.flatten_metrics(metrics) == {"test_accuracy": 1.0, "test_f1/sí_no_": 0.5, "validation_n": 3.0}
-    assert json.dumps(evaluate.flatten_metrics(metrics))

@@ -11,7 +11,6 @@ from audioml.errors import StepError
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import find_step
 from audioml.pipeline.runner import collect_step, run_step
-from audioml.pipeline.steps.register import flatten_metrics
 from audioml.registry.package import package_digest, save_package
 from audioml.registry.server import find_server
 from audioml.store.files import read_json, write_json
@@ -23,11 +22,6 @@ def ctx(tmp_path: Path, minimal_params: dict[str, Any], monkeypatch: pytest.Monk
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(minimal_params))
     return Context.load(tmp_path)
-
-
-def test_numbers_of_nested_metrics() -> None:
-    tree = {"accuracy": 0.5, "interval": {"low": 0.25, "high": 1}, "primary": "accuracy", "ok": True}
-    assert flatten_metrics(tree) == {"accuracy": 0.5, "interval.low": 0.25, "interval.high": 1.0}
 
 
 def test_missing_inputs_name_the_step(ctx: Context) -> None:
