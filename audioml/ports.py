@@ -25,9 +25,9 @@ def listen(host: str, port: int | None, service: str, option: str = "--port") ->
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if port:
-            # The port of a server that ended a moment ago is free, though its connections linger.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # The port of a server that ended a moment ago is free, though its connections linger: Linux lets it be taken
+        # if both listeners asked for that.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port or 0))
         listener.listen(BACKLOG)
     except OverflowError:

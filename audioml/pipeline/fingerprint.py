@@ -6,7 +6,6 @@ A step may run for hours beside an editor: outputs of the old params must not be
 from __future__ import annotations
 
 import re
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -46,4 +45,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _look_up(raw: dict[str, Any], key: str) -> Any:
-    return reduce(lambda section, part: section.get(part) if isinstance(section, dict) else None, key.split("."), raw)
+    value: Any = raw
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

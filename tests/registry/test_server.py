@@ -87,8 +87,7 @@ def test_killed_user_leaves_no_server(state: Path, user: subprocess.Popen[str]) 
 def test_starts_anew_after_kill(state: Path) -> None:
     first = start_server(state, detached=True)
     os.kill(first.pid, signal.SIGKILL)
-    while first.process():
-        pass
+    os.waitpid(first.pid, 0)
     second = start_server(state, first.port, detached=True)
     try:
         assert (second.port, second.pid != first.pid) == (first.port, True)
