@@ -15,6 +15,11 @@ import yaml
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1", "COLUMNS": "200"}
 ENVIRONMENT.pop("MLFLOW_TRACKING_URI", None)
+FSDD = [
+    *("--layout", "filename", "--pattern", r"(?P<label>\d)_(?P<speaker>\w+)_(?P<index>\d+)"),
+    *("--test", "index < 5"),
+]
+"""Options of `audioml init` for the Free Spoken Digit Dataset and its official split."""
 
 
 def run_command(*arguments: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess[str]:

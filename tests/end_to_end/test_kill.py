@@ -8,13 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ENVIRONMENT, read_metrics, run_command, shrink
+from .conftest import ENVIRONMENT, FSDD, read_metrics, run_command, shrink
 
 pytestmark = pytest.mark.slow
-FSDD = [
-    *("--layout", "filename", "--pattern", r"(?P<label>\d)_(?P<speaker>\w+)_(?P<index>\d+)"),
-    *("--test", "index < 5"),
-]
 
 
 def kill_when(command: list[str], cwd: Path, condition: Callable[[], bool]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from playwright.sync_api import sync_playwright
 
 from audioml.evaluation.intervals import Interval
 from audioml.evaluation.plots import draw_spectrogram, encode_wav
@@ -235,3 +237,32 @@ def test_percentages(share, text):
 def test_what_is_unknown_is_a_dash():
     assert format_percent(None) == format_percent(float("nan")) == format_number(float("nan")) == "–"
     assert format_number(12345) == "12,345"
+
+
+@pytest.mark.slow
+def test_a_browser_shows_it_and_plays_its_audio(tmp_path):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    report = tmp_path / "index.html"
+    report.write_text(render_report(make_evaluation()), encoding="utf-8")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    requests: list[str] = []
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*flags, "--disable-sync"])
+        page = browser.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto(report.as_uri())
+        duration_s = page.locator("audio").first.evaluate(
+            "audio => new Promise(done => { audio.onloadedmetadata = () => done(audio.duration); audio.load() })"
+        )
+        heading = page.locator("h1").inner_text()
+        fits = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        browser.close()
+    assert duration_s == pytest.approx(0.5)
+    assert "words" in heading
+    assert fits
+    assert [url for url in requests if not url.startswith(("data:", report.as_uri()))] == []
+    assert complaints == []
