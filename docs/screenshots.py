@@ -55,7 +55,7 @@ def take_airflow(page: Page, url: str, login: dict[str, str], dag_id: str) -> No
     page.wait_for_timeout(SETTLE_MS)
     for button in ("Show Graph (Press g)", "Expand all task groups", "Collapse Details Panel"):
         page.get_by_label(button).first.click()
-    page.set_viewport_size({"width": 1900, "height": 430})
+    page.set_viewport_size({"width": 1900, "height": 640})
     page.wait_for_timeout(SETTLE_MS)
     page.get_by_label("Fit View").first.click()
     page.wait_for_timeout(SETTLE_MS)

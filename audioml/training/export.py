@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +12,11 @@ from torch import Tensor
 from audioml.errors import StepError
 from audioml.store.files import write_atomic
 from audioml.training.network import Network
+from audioml.training.quiet import quiet
 
 INPUT, OUTPUT = "features", "outputs"
+EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
+"""They remark on optional packages."""
 MAX_ERROR = 1e-4
 """Largest difference to torch, relative to the larger of 1 and the largest output."""
 CHECKED_BATCHES = (1, 3)
@@ -43,7 +42,7 @@ def export_onnx(network: Network, example: Tensor, path: Path) -> float:
     """
     network = network.to("cpu").eval()
     with write_atomic(path) as temporary:
-        with _quiet_exporter(), torch.no_grad():
+        with quiet(EXPORTERS, [".*"]), torch.no_grad():
             program = torch.onnx.export(
                 network,
                 # Two, because an example of one would fix the size.
@@ -72,19 +71,3 @@ def _compare(network: Network, example: Tensor, n: int, path: Path) -> float:
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     (found,) = session.run([OUTPUT], {INPUT: features.numpy()})
     return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's remarks on optional packages, for the block."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    before = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)

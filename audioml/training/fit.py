@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +29,7 @@ from audioml.training.data import Features, Windows, measure_bins, select_window
 from audioml.training.module import TrainingModule
 from audioml.training.network import Network
 from audioml.training.progress import ProgressLines
+from audioml.training.quiet import quiet
 from audioml.training.seeds import derive_seed
 from audioml.training.tracker import NullTracker, Tracker
 
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_GRADIENT_NORM = 5.0
+LIGHTNING = ("pytorch_lightning", "lightning", "lightning_fabric")
 NOISE = (
     r".*does not have many workers.*",
     r".*Starting from v1\.9\.0, `tensorboardX`.*",
@@ -165,7 +164,7 @@ def _clips_of(manifest: pd.DataFrame, splits: pd.DataFrame, name: str) -> pd.Dat
 def _train(params: Params, learning: _Learning, first_epoch: int, state: Path, tracker: Tracker) -> History:
     training = params.training
     keeper = EpochKeeper(state, training, tracker)
-    with _quiet_lightning():
+    with quiet(LIGHTNING, NOISE):
         trainer = pl.Trainer(
             accelerator=training.accelerator,
             devices=training.devices,
@@ -204,23 +203,6 @@ def _train(params: Params, learning: _Learning, first_epoch: int, state: Path, t
             weights_only=True,
         )
     return keeper.history
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning says of devices, workers and tips, for the block; its errors stay."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning", "lightning_fabric")]
-    before = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for pattern in NOISE:
-            warnings.filterwarnings("ignore", pattern)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)
 
 
 def build_network(params: Params, targets: dict[str, Any], input_shape: tuple[int, int]) -> Network:
