@@ -349,6 +349,8 @@ def _print_summary(step: str, summary: dict[str, Any], as_json: bool) -> None:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if value in ({}, [], ()):
+        return "none"
     if isinstance(value, dict):
         return "(" + ", ".join(f"{k} {_short(v)}" for k, v in value.items()) + ")"
     if isinstance(value, list | tuple):

@@ -34,7 +34,7 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
 
 
 def collect(ctx: Context) -> dict[str, Any]:
-    """Write what was registered into the workspace."""
+    """Write what was registered into the workspace; return it without the metrics."""
     registered: dict[str, Any] = read_json(ctx.require(f"{STATE_DIR}/{WORK}", made_by="register"))
     write_json(ctx.path(REGISTERED), registered)
-    return registered
+    return {name: registered[name] for name in ("name", "version", "aliases")}
