@@ -1,3 +1,7 @@
+import subprocess
+import sys
+
+import psutil
 import pytest
 
 from audioml.errors import StepError
@@ -64,3 +68,22 @@ def test_an_item_of_an_old_plan_is_refused(ctx, squares):
     assert runner.plan_step(ctx, STEP) == []
     with pytest.raises(StepError, match=r"no planned item is called '2'.*--plan"):
         runner.work_item(ctx, STEP, "2")
+
+
+POOL = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from audioml.pipeline.runner import _end_with_parent
+spawn = multiprocessing.get_context("spawn")
+pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_parent)
+print(pool.submit(os.getpid).result(), flush=True)
+pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_workers_end_with_a_run_that_is_killed():
+    with subprocess.Popen([sys.executable, "-c", POOL], stdout=subprocess.PIPE, text=True) as run:
+        worker = psutil.Process(int(run.stdout.readline()))
+        assert worker.is_running()
+        run.kill()
+    assert psutil.wait_procs([worker], timeout=30)[1] == []
