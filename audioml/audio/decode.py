@@ -2,7 +2,8 @@
 
 libsndfile (through soundfile) reads WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF and more by content, so the name of a
 file does not matter. It accepts files that were cut short; `audioml.audio.truncation` finds those. An MP3 of
-variable rate that lacks the Xing header is read only as far as libsndfile estimates its length.
+variable rate that lacks the Xing header is read only as far as libsndfile estimates its length. Ordinary 16-bit WAV,
+which needs no decoder, is read by `audioml.audio.pcm`: the same samples, bit for bit, and much sooner.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioml.audio.truncation import find_truncation, states_length
+from audioml.audio.pcm import read_pcm_wav
+from audioml.audio.truncation import FileBytes, find_truncation, states_length
 from audioml.errors import DecodeError
 
 BLOCK_SAMPLES = 1 << 22
 """Samples (over all channels) read at a time: a header that lies about its length cannot fill the memory."""
+MAX_SAMPLES = 1 << 26
+"""Samples over all channels that are decoded at once: 70 minutes at 16 kHz, 268 MB. Longer recordings are read in a
+stream (`audioml.audio.stream`)."""
+SAMPLE_RATES = (100, 1_000_000)
+"""Lowest and highest rate in Hz that counts as audio: a header of 1 Hz would make hours of a few bytes."""
 UNKNOWN_SAMPLES = 1 << 60
 """libsndfile gives the largest count there is for streams that don't state one, such as piped FLAC."""
 MP3_SLACK_SAMPLES = 1152
@@ -59,7 +66,8 @@ def decode(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
     ------
     DecodeError
         reason ``empty``: no bytes or no samples. ``unreadable``: not audio, or damaged. ``truncated``: the header
-        promises more than there is. ``not_finite``: NaN or infinite samples.
+        promises more than there is. ``not_finite``: NaN or infinite samples. ``too_long``: more than
+        `MAX_SAMPLES`.
     """
     audio, info = decode_with_info(data)
     return audio, info.sample_rate
@@ -67,21 +75,22 @@ def decode(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
 
 def decode_with_info(data: bytes) -> tuple[npt.NDArray[np.float32], AudioInfo]:
     """Decode a whole audio file as `decode` does, and return what its header says as well."""
-    with _open(data) as file:
-        info = _describe(file)
+    if len(data) <= 2 * MAX_SAMPLES and (pcm := read_pcm_wav(data)):
+        check_rate(pcm.sample_rate)
+        return pcm.audio, AudioInfo("WAV", "PCM_16", pcm.sample_rate, *pcm.audio.shape)
+    with open_forward(_Buffer(data), data) as file:
+        info = describe_file(file)
+        check_rate(info.sample_rate)
         if lack := find_truncation(data):
             raise DecodeError("truncated", lack)
         exact = info.n_samples < UNKNOWN_SAMPLES and states_length(data)
         audio = _read_all(file, info, exact)
     n_samples = audio.shape[1]
-    if n_samples == 0:
-        raise DecodeError("empty", f"a {info.format} header without samples")
-    if exact and n_samples + (MP3_SLACK_SAMPLES if info.format == "MP3" else 0) < info.n_samples:
-        raise DecodeError("truncated", f"the header promises {info.n_samples} samples, but only {n_samples} are there")
-    finite = np.isfinite(audio)
-    if not finite.all():
-        raise DecodeError("not_finite", f"{int(audio.size - finite.sum())} of {audio.size} samples are NaN or infinite")
-    return audio, replace(info, n_samples=n_samples)
+    check_length(n_samples, info, exact)
+    if not info.subtype.startswith("PCM") and not np.isfinite(audio).all():
+        n_bad = audio.size - np.count_nonzero(np.isfinite(audio))
+        raise DecodeError("not_finite", f"{n_bad} of {audio.size} samples are NaN or infinite")
+    return audio, info if n_samples == info.n_samples else replace(info, n_samples=n_samples)
 
 
 def probe(data: bytes) -> AudioInfo:
@@ -92,14 +101,19 @@ def probe(data: bytes) -> AudioInfo:
     DecodeError
         reason ``empty`` (no bytes) or ``unreadable``.
     """
-    with _open(data) as file:
-        return _describe(file)
+    with open_forward(_Buffer(data), data) as file:
+        return describe_file(file)
 
 
 class _Buffer(io.BytesIO):
     """A seek before the start is refused by staying put; libsndfile notices, and cffi prints no traceback."""
 
+    name = ""
+    """Without one soundfile looks for an extension in the object itself, and catches what that raises."""
+
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        if offset >= 0:
+            return super().seek(offset, whence)
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self.getbuffer().nbytes}[whence]
         return super().seek(base + offset) if base + offset >= 0 else self.tell()
 
@@ -111,11 +125,25 @@ class _File(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-def _open(data: bytes) -> _File:
-    if not data:
+def open_forward(file: int | io.BytesIO, data: FileBytes) -> soundfile.SoundFile:
+    """Open a file for reading it once, from its start to its end.
+
+    Parameters
+    ----------
+    file
+        A descriptor, which stays open, or a buffer.
+    data
+        Its bytes, by which its faults are named.
+
+    Raises
+    ------
+    DecodeError
+        reason ``empty`` (no bytes), ``truncated`` or ``unreadable``.
+    """
+    if not len(data):
         raise DecodeError("empty", "the file has 0 bytes")
     try:
-        return _File(_Buffer(data))
+        return _File(file, closefd=False)
     except soundfile.LibsndfileError as error:
         if lack := find_truncation(data):
             raise DecodeError("truncated", lack) from None
@@ -123,8 +151,54 @@ def _open(data: bytes) -> _File:
         raise DecodeError("unreadable", f"not a known audio format: {error.error_string}{hint}") from None
 
 
-def _describe(file: soundfile.SoundFile) -> AudioInfo:
+def describe_file(file: soundfile.SoundFile) -> AudioInfo:
+    """Return what an open file's header says."""
     return AudioInfo(file.format, file.subtype, file.samplerate, file.channels, file.frames)
+
+
+def name_fault(error: soundfile.LibsndfileError, info: AudioInfo, at_end: bool) -> DecodeError:
+    """Return the error for samples that libsndfile cannot read; `at_end` when it had read all bytes by then."""
+    if at_end:
+        detail = f"the {info.format} header promises {info.n_samples} samples, but the data ends before"
+        return DecodeError("truncated", detail)
+    return DecodeError("unreadable", f"damaged {info.format} data: {error.error_string}")
+
+
+def check_rate(sample_rate: int) -> None:
+    """Refuse a sample rate, in Hz, that no recording has.
+
+    Raises
+    ------
+    DecodeError
+        reason ``unreadable``.
+    """
+    if not SAMPLE_RATES[0] <= sample_rate <= SAMPLE_RATES[1]:
+        bounds = " to ".join(f"{rate:,}" for rate in SAMPLE_RATES)
+        raise DecodeError("unreadable", f"the header says {sample_rate:,} Hz, but recordings have {bounds} Hz")
+
+
+def check_length(n_samples: int, info: AudioInfo, exact: bool) -> None:
+    """Check that as many samples were read as the header promises, if it is `exact`, and at least one.
+
+    Raises
+    ------
+    DecodeError
+        reason ``empty`` or ``truncated``.
+    """
+    if n_samples == 0:
+        raise DecodeError("empty", f"a {info.format} header without samples")
+    if exact and n_samples + (MP3_SLACK_SAMPLES if info.format == "MP3" else 0) < info.n_samples:
+        raise DecodeError("truncated", f"the header promises {info.n_samples} samples, but only {n_samples} are there")
+
+
+def _too_long(n_samples: int, info: AudioInfo) -> DecodeError:
+    minutes = n_samples / info.sample_rate / 60
+    most = MAX_SAMPLES / info.channels / info.sample_rate / 60
+    return DecodeError(
+        "too_long",
+        f"{minutes:.0f} minutes or more, but at this rate and with {info.channels} channel(s) no more than "
+        f"{most:.0f} are held in memory at once; cut such recordings into clips with ingest.segment",
+    )
 
 
 def _read_all(file: _File, info: AudioInfo, exact: bool) -> npt.NDArray[np.float32]:
@@ -140,10 +214,9 @@ def _read_all(file: _File, info: AudioInfo, exact: bool) -> npt.NDArray[np.float
             n_read += len(parts[-1])
             if len(parts[-1]) < block or (exact and n_read >= info.n_samples):
                 break
+            if n_read * info.channels > MAX_SAMPLES:
+                raise _too_long(n_read, info)
     except soundfile.LibsndfileError as error:
-        if file.name.tell() >= file.name.getbuffer().nbytes:
-            detail = f"the {info.format} header promises {info.n_samples} samples, but the data ends before"
-            raise DecodeError("truncated", detail) from None
-        raise DecodeError("unreadable", f"damaged {info.format} data: {error.error_string}") from None
+        raise name_fault(error, info, file.name.tell() >= file.name.getbuffer().nbytes) from None
     audio = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return np.ascontiguousarray(audio.T)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from audioml.audio.resample import resample
 from audioml.audio.segment import cut_windows, fit_length
+from audioml.audio.sound import Sound
 from audioml.params import FeatureParams
 from audioml.units import seconds_to_samples
 
 
 def prepare_audio(
-    audio: npt.NDArray[np.float32], sample_rate: int, params: FeatureParams
+    audio: npt.NDArray[np.float32], sample_rate: int, params: FeatureParams, chain: Sequence[Callable[[Sound], Sound]]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Mix to mono, resample, remove DC and bring to windows of one length.
+    """Mix to mono, clean, resample and bring to windows of one length.
 
     Parameters
     ----------
@@ -24,11 +27,13 @@ def prepare_audio(
         Of `audio`, in Hz.
     params
         The features' section: target rate, length and how it is reached.
+    chain
+        What cleans the clip, in order, at its own rate: see `audioml.clean._chain.load_chain`.
 
     Returns
     -------
     windows
-        float32 ``(windows, samples)`` at ``params.sample_rate``; at least one.
+        float32 ``(windows, samples)`` at ``params.sample_rate``; at least one, of at least one sample.
     offsets_s
         float64 ``(windows,)``: where each window starts in the clip, in seconds; negative where zeros were
         put before a short clip.
@@ -40,14 +45,19 @@ def prepare_audio(
     """
     if audio.ndim != 2:
         raise ValueError(f"audio must be (channels, samples), but has shape {audio.shape}; for mono use audio[None]")
-    mono = remove_dc(resample(mix_to_mono(audio), sample_rate, params.sample_rate), params.remove_dc)
+    sound = Sound(mix_to_mono(audio), sample_rate)
+    for clean in chain:
+        sound = clean(sound)
+    mono = resample(sound.samples, sound.sample_rate, params.sample_rate)
     n_samples = max(1, seconds_to_samples(params.duration_s, params.sample_rate))
-    if params.length == "pad":
+    if params.length == "whole":
+        windows, starts = fit_length(mono, max(1, len(mono)))
+    elif params.length == "pad":
         windows, starts = fit_length(mono, n_samples)
     else:
         hop_s = params.segment_hop_s or params.duration_s / 2
         windows, starts = cut_windows(mono, n_samples, max(1, seconds_to_samples(hop_s, params.sample_rate)))
-    return windows, starts / params.sample_rate
+    return windows, starts / params.sample_rate + sound.start_s
 
 
 def mix_to_mono(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -57,11 +67,3 @@ def mix_to_mono(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     else:
         mono = audio.mean(axis=0, dtype=np.float32)
     return mono
-
-
-def remove_dc(audio: npt.NDArray[np.float32], enabled: bool = True) -> npt.NDArray[np.float32]:
-    """Subtract the clip's mean, summed in double precision."""
-    if not enabled or audio.size == 0:
-        return audio
-    centred: npt.NDArray[np.float32] = audio - np.float32(audio.mean(dtype=np.float64))
-    return centred

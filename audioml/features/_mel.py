@@ -7,6 +7,7 @@ below 1 kHz and logarithmic above, with filters of equal area.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Self
 
@@ -15,9 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 from scipy.sparse import csr_array
 
-from audioml.features._stft import power_spectra
+from audioml.features._stft import squared_spectra
 from audioml.params import FeatureParams
-from audioml.units import samples_to_frames
 
 AMIN = 1e-10
 """Power below which a band counts as silent, -100 dB; librosa's `power_to_db(amin=...)`."""
@@ -122,32 +122,42 @@ def _sparse_filters(sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax
     return csr_array(mel_filters(sample_rate, n_fft, n_mels, fmin, fmax))
 
 
-def log_mel(params: MelParams, audio: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return mel power in dB, as librosa's `power_to_db(melspectrogram(...), ref=1.0, top_db=params.top_db)`.
+def log_mel(params: MelParams, windows: Sequence[NDArray[np.float32]], out: Sequence[NDArray[np.float32]]) -> None:
+    """Write mel power in dB, as librosa's `power_to_db(melspectrogram(...), ref=1.0, top_db=params.top_db)`.
 
     Parameters
     ----------
     params
         The transform and the bands.
-    audio
-        float32 `(n, samples)` in [-1, 1].
-
-    Returns
-    -------
-    ndarray
-        float32 `(n, n_mels, frames)` in dB, not below -100 dB.
+    windows
+        float32 `(samples,)` each, in [-1, 1], of any lengths.
+    out
+        float32 `(n_mels, frames)` for each window, every number of which is written: in dB, not below -100 dB.
     """
-    n, samples = audio.shape
-    n_frames = samples_to_frames(samples, params.hop_length)
     filters = _sparse_filters(params.sample_rate, params.n_fft, params.n_mels, params.fmin, params.fmax_hz)
-    levels = np.empty((n, params.n_mels, n_frames), np.float32)
-    for clips, frames, power in power_spectra(audio, params.n_fft, params.win_length, params.hop_length):
-        mel = filters @ power
-        np.maximum(mel, np.float32(AMIN), out=mel)
-        np.log(mel, out=mel)
-        mel *= np.float32(DB_PER_NEPER)
-        shape = (params.n_mels, clips.stop - clips.start, frames.stop - frames.start)
-        levels[clips, :, frames] = mel.reshape(shape).transpose(1, 0, 2)
+    # Of frames without sound. Through the same steps, so that whether a frame is left out does not show.
+    floor = _to_db(np.zeros(1, np.float32))[0]
+    n_written = [0] * len(windows)
+    for runs, squares in squared_spectra(windows, params.n_fft, params.win_length, params.hop_length):
+        # Both parts go through the filters, as adding them before costs more: there are more bins than bands.
+        parts = filters @ squares
+        levels = _to_db(parts[:, ::2] + parts[:, 1::2])
+        for window, first, place, count in runs:
+            into = out[window]
+            if first and not n_written[window]:
+                into[:, :first] = floor
+            into[:, first : first + count] = levels[:, place : place + count]
+            n_written[window] = first + count
+    for into, n_frames in zip(out, n_written, strict=True):
+        into[:, n_frames:] = floor
     if params.top_db is not None:
-        np.maximum(levels, levels.max(axis=(1, 2), keepdims=True) - np.float32(params.top_db), out=levels)
-    return levels
+        for into in out:
+            np.maximum(into, into.max() - np.float32(params.top_db), out=into)
+
+
+def _to_db(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn power into dB in place."""
+    np.maximum(power, np.float32(AMIN), out=power)
+    np.log(power, out=power)
+    power *= np.float32(DB_PER_NEPER)
+    return power

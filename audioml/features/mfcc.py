@@ -1,25 +1,30 @@
 """Mel-frequency cepstral coefficients with deltas, as librosa computes them.
 
-Coefficients are the orthonormal DCT-II of log-mel levels in dB (Davis and Mermelstein, 1980). A delta is the
-slope of a line, a delta of order 2 the curvature of a parabola, each fitted by least squares over 9 frames
-(Savitzky and Golay, 1964); at the edges the fit over the first or last 9 frames holds.
+Coefficients are the orthonormal DCT-II of log-mel levels in dB (Davis and Mermelstein, 1980).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from audioml.features._batch import extract_batch
+from audioml.features._deltas import delta, delta_torch
 from audioml.features._mel import MelParams, log_mel
 from audioml.features._window import window_samples
 from audioml.units import samples_to_frames
 
-DELTA_WIDTH = 9
-"""Frames that a delta is fitted over, librosa's default."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GROUP_FRAMES = 1000
+"""Frames, of however many windows, whose levels are transformed at once: float64 only while it is in cache."""
 
 
 class Params(MelParams):
@@ -40,52 +45,53 @@ class Params(MelParams):
         return self
 
 
+def shape_of(params: Params, n_samples: int) -> tuple[int, int]:
+    """Return (bins, frames) of a window of `n_samples`; bins are coefficients, then deltas by order."""
+    return params.n_mfcc * (1 + params.deltas), samples_to_frames(n_samples, params.hop_length)
+
+
 def feature_shape(params: Params) -> tuple[int, int]:
     """Return (bins, frames) of one window of `duration_s`; bins are coefficients, then deltas by order."""
-    return params.n_mfcc * (1 + params.deltas), samples_to_frames(window_samples(params), params.hop_length)
+    return shape_of(params, window_samples(params))
+
+
+def extract_into(params: Params, windows: Sequence[NDArray[np.float32]], out: Sequence[NDArray[np.float32]]) -> None:
+    """Write MFCC, float32 `(n_mfcc * (1 + deltas), frames)`, of float32 windows `(samples,)`."""
+    for group, ends in _groups([into.shape[-1] for into in out]):
+        levels = np.empty((params.n_mels, ends[-1]), np.float32)
+        spans = [slice(start, end) for start, end in pairwise([0, *ends])]
+        log_mel(params, windows[group], [levels[:, span] for span in spans])
+        cepstrum = scipy.fft.dct(levels.astype(np.float64), axis=0, type=2, norm="ortho")[: params.n_mfcc]
+        stacked = [cepstrum, *(delta(cepstrum, order, ends) for order in range(1, params.deltas + 1))]
+        for into, span in zip(out[group], spans, strict=True):
+            np.concatenate([part[:, span] for part in stacked], axis=0, out=into, casting="same_kind")
 
 
 def extract(params: Params, audio: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return MFCC, float32 `(n, n_mfcc * (1 + deltas), frames)`, of float32 audio `(n, samples)`."""
-    levels = log_mel(params, audio)
-    n, _, n_frames = levels.shape
-    features = np.empty((n, params.n_mfcc * (1 + params.deltas), n_frames), np.float32)
-    for i, level in enumerate(levels):
-        # One clip at a time: float64 only where it is in cache.
-        cepstrum = scipy.fft.dct(level.astype(np.float64), axis=0, type=2, norm="ortho")[: params.n_mfcc]
-        orders = [cepstrum, *(delta(cepstrum, order) for order in range(1, params.deltas + 1))]
-        np.concatenate(orders, axis=0, out=features[i], casting="same_kind")
-    return features
+    return extract_batch(extract_into, params, shape_of(params, audio.shape[1]), audio)
 
 
-def delta(values: NDArray[np.float64], order: int) -> NDArray[np.float64]:
-    """Return the local derivative along the last axis, as `librosa.feature.delta(width=9, mode="interp")`.
+def extract_torch(params: Params, audio: Tensor) -> Tensor:
+    """Return what `extract` does, on the device of `audio`, as equal as `audioml.features` says."""
+    import torch
 
-    Fitting a polynomial of degree `order` makes its derivative of that order one number a window, so the
-    frames at the edges take that of the first or last whole window. Clips shorter than 9 frames are fitted
-    over the largest odd number of frames they have, and give zeros where even that is too few.
+    from audioml.features._torch import log_mel_torch, to_tensor
 
-    Parameters
-    ----------
-    values
-        `(..., frames)`.
-    order
-        1 or 2.
+    basis = scipy.fft.dct(np.eye(params.n_mels), axis=0, type=2, norm="ortho")[: params.n_mfcc]
+    cepstrum = to_tensor(basis, audio) @ log_mel_torch(params, audio).double()
+    stacked = [cepstrum, *(delta_torch(cepstrum, order) for order in range(1, params.deltas + 1))]
+    return torch.cat(stacked, dim=1).float()
 
-    Returns
-    -------
-    ndarray
-        The shape of `values`, per frame to the power of `order`.
-    """
-    n_frames = values.shape[-1]
-    width = min(DELTA_WIDTH, n_frames - 1 + n_frames % 2)
-    if width < 3:
-        return np.zeros_like(values)
-    at = np.arange(width) - width // 2
-    basis = at.astype(np.float64) if order == 1 else at**2 - np.mean(at**2)
-    kernel = order * basis / np.sum(basis**2)
-    inner = np.zeros((*values.shape[:-1], n_frames - width + 1))
-    for i, weight in enumerate(kernel):
-        inner += weight * values[..., i : i + inner.shape[-1]]
-    edges = [(0, 0)] * (values.ndim - 1) + [(width // 2, width // 2)]
-    return np.pad(inner, edges, mode="edge")
+
+def _groups(frames: Sequence[int]) -> Iterator[tuple[slice, list[int]]]:
+    """Yield runs of windows with up to `GROUP_FRAMES` frames, at least one window, and where in it each ends."""
+    start = 0
+    ends: list[int] = []
+    for index, count in enumerate(frames):
+        if ends and ends[-1] + count > GROUP_FRAMES:
+            yield slice(start, index), ends
+            start, ends = index, []
+        ends.append((ends[-1] if ends else 0) + count)
+    if ends:
+        yield slice(start, len(frames)), ends

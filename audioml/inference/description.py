@@ -19,6 +19,8 @@ class Description:
 
     name: str
     """The model's registered name."""
+    clean: list[dict[str, Any]]
+    """``{"name": ..., "params": {...}}`` of each plug-in of the cleaning chain, in order."""
     features: dict[str, Any]
     """``{"name": ..., "params": {...}}``: the feature plug-in and its whole section."""
     task: dict[str, Any]
@@ -27,8 +29,8 @@ class Description:
     """``{"name": ..., "params": {...}}``: for people; the network itself is in model.onnx."""
     targets: dict[str, Any]
     """What the task made from the training manifest, such as the labels."""
-    input_shape: tuple[int, int]
-    """(bins, frames) of one window."""
+    input_shape: tuple[int, int | None]
+    """(bins, frames) of one window; frames is None where each clip is a window of its own length."""
     audioml_version: str = audioml.__version__
 
     def as_dict(self) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
 
-from audioml.audio.decode import decode
-from audioml.audio.prepare import prepare_audio
+from audioml.clean._chain import load_chain, parse_chain
 from audioml.errors import DecodeError, StoreError
 from audioml.inference.description import MODEL, Description, read_description
+from audioml.inference.extraction import Extractor
 from audioml.params import parse_section
 from audioml.plugins import load_plugin
 
@@ -38,8 +38,7 @@ class Predictor:
     description: Description
     session: onnxruntime.InferenceSession
     task: ModuleType
-    feature_plugin: ModuleType
-    feature_params: Any
+    extractor: Extractor
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Predictor:
@@ -58,10 +57,11 @@ class Predictor:
             When this version of audioml has not the plug-ins or keys that the model was made with.
         """
         description = read_description(folder)
-        feature_plugin = load_plugin("features", description.features["name"])
-        feature_params = parse_section(feature_plugin.Params, description.features["params"], "features")
+        name = description.features["name"]
+        params = parse_section(load_plugin("features", name).Params, description.features["params"], "features")
+        extractor = Extractor(name, params, load_chain(parse_chain(description.clean)))
         task = load_plugin("tasks", description.task["name"])
-        return cls(description, _open_session(folder / MODEL, threads), task, feature_plugin, feature_params)
+        return cls(description, _open_session(folder / MODEL, threads), task, extractor)
 
     def predict(self, clips: Sequence[bytes]) -> list[dict[str, Any]]:
         """Return what the task says of each clip, such as its label and probabilities.
@@ -81,20 +81,25 @@ class Predictor:
 
     def predict_outputs(self, clips: Sequence[bytes]) -> Floats:
         """Return each clip's output, (clips, ...): for classification its probabilities. Raises as `predict`."""
-        windows: list[Floats] = []
+        features: list[Floats] = []
         clip_of: list[int] = []
         for i, data in enumerate(clips):
             try:
-                features = self.extract(data)
+                windows = self.extract(data)
             except DecodeError as error:
                 if len(clips) == 1:
                     raise
                 raise DecodeError(error.reason, f"clip {i}: {error.detail}") from None
-            windows.append(features)
-            clip_of += [i] * len(features)
-        if not windows:
-            return self.merge_clips(self.run_features(np.empty((0, *self.description.input_shape), np.float32)), [])[1]
-        return self.merge_clips(self.run_features(np.concatenate(windows)), clip_of)[1]
+            features.append(windows)
+            clip_of += [i] * len(windows)
+        bins, frames = self.description.input_shape
+        if not features:
+            return self.merge_clips(self.run_features(np.empty((0, bins, frames or 1), np.float32)), [])[1]
+        if frames is None:
+            outputs = [self.run_features(windows) for windows in features]
+        else:
+            outputs = [self.run_features(np.concatenate(features))]
+        return self.merge_clips(np.concatenate(outputs), clip_of)[1]
 
     def extract(self, data: bytes) -> Floats:
         """Return the features of an audio file's windows, float32 (windows, bins, frames).
@@ -104,10 +109,7 @@ class Predictor:
         DecodeError
             When the bytes cannot be read as audio.
         """
-        audio, sample_rate = decode(data)
-        windows, _ = prepare_audio(audio, sample_rate, self.feature_params)
-        features: Floats = self.feature_plugin.extract(self.feature_params, windows)
-        return features
+        return self.extractor.extract(data)[0]
 
     def run_features(self, features: Floats) -> Floats:
         """Return raw outputs (n, ...) of features, float32 (n, bins, frames), as they are stored.
@@ -118,9 +120,9 @@ class Predictor:
             When the features' shape is not the one that the model was made for.
         """
         bins, frames = self.description.input_shape
-        if features.shape[1:] != (bins, frames):
+        if features.shape[1] != bins or frames not in (None, features.shape[2]):
             raise StoreError(
-                f"The model {self.description.name} takes features of shape (n, {bins}, {frames}), "
+                f"The model {self.description.name} takes features of shape (n, {bins}, {frames or 'any'}), "
                 f"but these have {features.shape}: they were made with other params. Train again."
             )
         starts = range(0, max(len(features), 1), BATCH_WINDOWS)

@@ -156,8 +156,23 @@ def test_many_blocks_join_without_a_seam(monkeypatch):
     np.testing.assert_allclose(decode(encode(tone, 16000, "FLAC"))[0], tone, atol=1 / 32768)
 
 
+@pytest.mark.parametrize("container", ["WAV", "FLAC"])
+def test_what_memory_should_not_hold_is_refused(monkeypatch, container):
+    monkeypatch.setattr("audioml.audio.decode.BLOCK_SAMPLES", 1000)
+    monkeypatch.setattr("audioml.audio.decode.MAX_SAMPLES", 20_000)
+    assert decode(encode(make_tone(), 16000, container))[0].shape == (1, 16000)
+    assert reason_of(encode(make_tone(channels=2), 16000, container)) == "too_long"
+
+
 def test_trailing_bytes_do_no_harm():
     buffer = io.BytesIO(encode(make_tone()))
     buffer.seek(0, io.SEEK_END)
     buffer.write(b"LIST" + struct.pack("<I", 4) + b"INFO")
     assert decode(buffer.getvalue())[0].shape == (1, 16000)
+
+
+@pytest.mark.parametrize("rate", [1, 99, 1_000_001])
+def test_rates_that_no_recording_has(rate):
+    data = bytearray(encode(make_tone()))
+    data[24:28] = struct.pack("<I", rate)
+    assert reason_of(bytes(data)) == "unreadable"

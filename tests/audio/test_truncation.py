@@ -1,3 +1,5 @@
+import mmap
+
 import pytest
 
 from audioml.audio.truncation import find_truncation, states_length
@@ -19,6 +21,17 @@ def test_one_byte_less_is_noticed(container, subtype):
     lack = find_truncation(data[:-1])
     assert lack is not None
     assert "promises" in lack
+
+
+@pytest.mark.parametrize(("container", "subtype"), CONTAINERS)
+def test_a_mapped_file_is_judged_as_its_bytes_are(tmp_path, container, subtype):
+    whole = encode(make_tone(), 16000, container, subtype)
+    for data in (whole, whole[:-1], whole[: len(whole) // 2]):
+        path = tmp_path / "file"
+        path.write_bytes(data)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            assert find_truncation(mapped) == find_truncation(data)
+            assert states_length(mapped) == states_length(data)
 
 
 def test_says_how_much_is_there():

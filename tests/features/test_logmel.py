@@ -8,12 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audioml.audio.decode import decode
-from audioml.audio.prepare import mix_to_mono, remove_dc
+from audioml.audio.prepare import mix_to_mono
 from audioml.audio.resample import resample
+from audioml.audio.sound import Sound
+from audioml.clean import remove_dc
 from audioml.errors import ParamsError
 from audioml.features import _stft, logmel
 from audioml.features._mel import hz_to_mel, mel_filters, mel_to_hz
 from audioml.params import parse_section
+
+from ._tolerance import assert_levels_agree
 
 SETTINGS = [
     {},
@@ -23,9 +27,10 @@ SETTINGS = [
 ]
 
 
-def librosa_log_mel(params, audio, dtype=np.float32):
+def librosa_log_mel(params, audio):
+    """In double precision: librosa's own float32 results are as far from it as ours."""
     mel = librosa.feature.melspectrogram(
-        y=audio.astype(dtype),
+        y=audio.astype(np.float64),
         sr=params.sample_rate,
         n_fft=params.n_fft,
         win_length=params.win_length,
@@ -40,7 +45,8 @@ def librosa_log_mel(params, audio, dtype=np.float32):
 
 def load(path, sample_rate):
     audio, rate = decode(path.read_bytes())
-    return remove_dc(resample(mix_to_mono(audio), rate, sample_rate))
+    sound = Sound(resample(mix_to_mono(audio), rate, sample_rate), sample_rate)
+    return remove_dc.apply(remove_dc.Params(), sound).samples
 
 
 @pytest.mark.parametrize("keys", SETTINGS)
@@ -50,8 +56,7 @@ def test_spoken_digits_agree_with_librosa(fsdd_dir, keys):
         audio = load(path, params.sample_rate)
         ours = logmel.extract(params, audio[None])[0]
         assert ours.dtype == np.float32
-        # In dB, without a relative tolerance: down to the floor of -100 dB.
-        np.testing.assert_allclose(ours, librosa_log_mel(params, audio), rtol=0, atol=1e-4)
+        assert_levels_agree(ours, librosa_log_mel(params, audio))
 
 
 @pytest.mark.parametrize("keys", SETTINGS[:2])
@@ -59,9 +64,7 @@ def test_environmental_sounds_agree_with_librosa(esc10_dir, keys):
     params = logmel.Params(**keys)
     for path in sorted(esc10_dir.glob("*/*.ogg"))[::50]:
         audio = load(path, params.sample_rate)
-        np.testing.assert_allclose(
-            logmel.extract(params, audio[None])[0], librosa_log_mel(params, audio), rtol=0, atol=1e-4
-        )
+        assert_levels_agree(logmel.extract(params, audio[None])[0], librosa_log_mel(params, audio))
 
 
 @pytest.mark.filterwarnings("ignore:n_fft=.* is too large for input signal")
@@ -75,9 +78,7 @@ def test_environmental_sounds_agree_with_librosa(esc10_dir, keys):
     window_share=st.floats(0.3, 1),
     hop_length=st.integers(20, 700),
 )
-def test_random_signals_agree_with_librosa_in_double_precision(
-    seed, samples, level_dbfs, tone_hz, half_n_fft, window_share, hop_length
-):
+def test_random_signals_agree_with_librosa(seed, samples, level_dbfs, tone_hz, half_n_fft, window_share, hop_length):
     n_fft = 2 * half_n_fft
     params = logmel.Params(
         n_fft=n_fft, win_length=max(2, int(window_share * n_fft)), hop_length=hop_length, n_mels=8, fmin=0.0
@@ -86,7 +87,8 @@ def test_random_signals_agree_with_librosa_in_double_precision(
     tone = 0.5 * np.sin(2 * np.pi * tone_hz / 16000 * np.arange(samples))
     audio = (noise + tone).astype(np.float32)
     ours = logmel.extract(params, audio[None])[0]
-    np.testing.assert_allclose(ours, librosa_log_mel(params, audio, np.float64), rtol=0, atol=1e-4)
+    # Lengths with large prime factors are transformed in more steps, which round more.
+    assert_levels_agree(ours, librosa_log_mel(params, audio), noise_db=125)
 
 
 def test_a_clip_gives_the_same_bytes_in_any_batch():
@@ -105,6 +107,77 @@ def test_block_length_does_not_change_the_result(monkeypatch):
     for frames in (1, 7, 130, 10000):
         monkeypatch.setattr(_stft, "BLOCK_SAMPLES", frames * params.n_fft)
         assert logmel.extract(params, audio).tobytes() == whole.tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sound=st.lists(st.tuples(st.integers(0, 900), st.integers(0, 900), st.integers(0, 900)), min_size=1, max_size=5),
+    win_length=st.integers(2, 128),
+    hop_length=st.integers(1, 200),
+    top_db=st.sampled_from([None, 60.0]),
+)
+def test_leaving_out_frames_without_sound_does_not_show(sound, win_length, hop_length, top_db):
+    params = logmel.Params(n_fft=128, win_length=win_length, hop_length=hop_length, n_mels=4, top_db=top_db)
+    generator = np.random.default_rng(0)
+    windows = [
+        np.concatenate([np.zeros(before), generator.standard_normal(n), np.zeros(after)]).astype(np.float32)
+        for before, n, after in sound
+    ]
+    left_out = extract_all(params, windows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_stft, "_sounding_frames", lambda samples, _, hop: (0, 1 + len(samples) // hop))
+        complete = extract_all(params, windows)
+    for one, other in zip(left_out, complete, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def extract_all(params, windows):
+    out = [np.full(logmel.shape_of(params, len(samples)), np.nan, np.float32) for samples in windows]
+    logmel.extract_into(params, windows, out)
+    return out
+
+
+def test_windows_of_any_lengths_go_together(esc10_dir):
+    params = logmel.Params(top_db=80.0)
+    whole = load(min(esc10_dir.glob("*/*.ogg")), params.sample_rate)
+    windows = [whole[start : start + n] for start, n in [(0, 16000), (500, 1), (900, 70000), (3000, 160), (0, 159)]]
+    for samples, features in zip(windows, extract_all(params, windows), strict=True):
+        assert features.tobytes() == logmel.extract(params, samples[None])[0].tobytes()
+
+
+@pytest.mark.parametrize("keys", SETTINGS)
+def test_torch_agrees_on_real_recordings(fsdd_dir, esc10_dir, keys):
+    torch = pytest.importorskip("torch")
+    params = logmel.Params(**keys)
+    paths = [*sorted(fsdd_dir.glob("*.wav"))[::500], *sorted(esc10_dir.glob("*/*.ogg"))[::150]]
+    for path in paths:
+        audio = load(path, params.sample_rate)[None]
+        theirs = logmel.extract_torch(params, torch.from_numpy(audio))
+        assert theirs.dtype == torch.float32
+        assert_levels_agree(logmel.extract(params, audio), theirs.numpy())
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1), n=st.integers(0, 4), samples=st.integers(1, 3000), hop_length=st.integers(20, 700)
+)
+def test_torch_agrees_on_random_signals(seed, n, samples, hop_length):
+    torch = pytest.importorskip("torch")
+    params = logmel.Params(hop_length=hop_length, top_db=70.0)
+    audio = np.random.default_rng(seed).standard_normal((n, samples)).astype(np.float32)
+    theirs = logmel.extract_torch(params, torch.from_numpy(audio)).numpy()
+    np.testing.assert_allclose(logmel.extract(params, audio), theirs, rtol=0, atol=1e-3)
+
+
+def test_torch_takes_a_large_batch_in_parts(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from audioml.features import _torch
+
+    params = logmel.Params()
+    audio = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 8000)).astype(np.float32))
+    whole = logmel.extract_torch(params, audio)
+    monkeypatch.setattr(_torch, "SPECTRA_BYTES", 2 * 16 * 257 * 51)
+    torch.testing.assert_close(logmel.extract_torch(params, audio), whole, rtol=0, atol=1e-6)
 
 
 def test_silence_is_at_the_floor():

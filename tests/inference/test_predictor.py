@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from audioml.audio.prepare import prepare_audio
+from audioml.clean import remove_dc, trim
+from audioml.clean._chain import describe_chain, load_chain
 from audioml.errors import DecodeError, ParamsError, StoreError
 from audioml.features import logmel
 from audioml.inference.description import Description, read_description, write_description
@@ -23,6 +25,7 @@ from audioml.training.export import export_onnx
 from audioml.training.network import Network
 
 LABELS = ["a", "b", "c"]
+CLEAN = [("remove_dc", remove_dc.Params()), ("trim", trim.Params())]
 FEATURES = logmel.Params(sample_rate=8000, duration_s=0.5, length="segment", n_fft=256, win_length=256, hop_length=160)
 
 
@@ -42,9 +45,10 @@ def network() -> Network:
 def folder(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     shape = logmel.feature_shape(FEATURES)
-    export_onnx(network, torch.zeros(1, *shape), folder / "model.onnx")
+    export_onnx(network, [torch.zeros(1, *shape)], folder / "model.onnx")
     description = Description(
         name="letters",
+        clean=describe_chain(CLEAN),
         features={"name": "logmel", "params": FEATURES.model_dump(mode="json")},
         task={"name": "classification", "params": {"label_smoothing": 0.1}},
         model={"name": "bcresnet", "params": {"width": 1.0}},
@@ -65,7 +69,7 @@ def make_wav(duration_s: float, seed: int, sample_rate: int = 8000) -> bytes:
 
 def predict_with_torch(network: Network, data: bytes) -> np.ndarray:
     audio, sample_rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    windows, _ = prepare_audio(audio.T, sample_rate, FEATURES)
+    windows, _ = prepare_audio(audio.T, sample_rate, FEATURES, load_chain(CLEAN))
     with torch.no_grad():
         logits = network(torch.from_numpy(logmel.extract(FEATURES, windows))).numpy()
     return scipy.special.softmax(logits, axis=1).mean(axis=0)
@@ -136,6 +140,16 @@ def test_unknown_plugin_in_the_description_is_named(folder: Path, tmp_path: Path
     text = (folder / "model.json").read_text().replace('"logmel"', '"logmell"')
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(ParamsError, match="logmell"):
+        Predictor.load(tmp_path)
+
+
+def test_unknown_cleaning_in_the_description_is_named(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "model.json").read_text()
+    (tmp_path / "model.json").write_text(text.replace('"trim"', '"trimm"'))
+    with pytest.raises(ParamsError, match="Did you mean 'trim'"):
+        Predictor.load(tmp_path)
+    (tmp_path / "model.json").write_text(text.replace('"keep_s"', '"keep"'))
+    with pytest.raises(ParamsError, match=r"'clean\.1\.keep'\. Did you mean 'keep_s'"):
         Predictor.load(tmp_path)
 
 
