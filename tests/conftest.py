@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -89,6 +96,7 @@ def tone_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     description = {
         "name": "tones",
+        "clean": [{"name": "remove_dc", "params": {}}],
         "features": {"name": "logmel", "params": params.model_dump(mode="json")},
         "task": {"name": "classification", "params": {}},
         "model": {"name": "none", "params": {}},
@@ -121,3 +129,90 @@ def write_tones(folder: Path, clips_per_label: int = 24, seed: int = 0) -> Path:
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tones(tmp_path_factory.mktemp("corpus") / "töne und mehr")
+
+
+@dataclass
+class Remote:
+    """A source at a URL that a test fills."""
+
+    url: str
+    options: dict[str, Any]
+    write: Callable[[str, bytes], object]
+    """From a path relative to the URL, and bytes."""
+    remove: Callable[[str], object]
+    failing: dict[str, list[int]] = field(default_factory=dict)
+    """Statuses that the web server gives instead of these files, one a request, by the end of their URL."""
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of moto's S3 server, with credentials for it in the environment."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in {**keys, "NO_PROXY": "127.0.0.1"}.items():
+            patch.setenv(key, value)
+        server.start()
+        yield "http://{}:{}".format(*server.get_host_and_port())
+        server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str) -> Remote:
+    """A prefix of a bucket of its own."""
+    import fsspec
+
+    options = {"endpoint_url": s3_server}
+    fs = fsspec.filesystem("s3", **options)
+    prefix = f"{uuid4().hex}/birds"
+    fs.mkdir(prefix.partition("/")[0])
+    return Remote(
+        f"s3://{prefix}",
+        options,
+        lambda path, data: fs.pipe_file(f"{prefix}/{path}", data),
+        lambda path: fs.rm_file(f"{prefix}/{path}"),
+    )
+
+
+class _Listing(SimpleHTTPRequestHandler):
+    failing: dict[str, list[int]]
+
+    def send_head(self) -> Any:
+        for end, statuses in self.failing.items():
+            if statuses and self.path.endswith(end):
+                self.send_error(HTTPStatus(statuses.pop()))
+                return None
+        return super().send_head()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+    """A web server that lists a folder."""
+    root = tmp_path / "served"
+    (root / "birds").mkdir(parents=True)
+    failing: dict[str, list[int]] = {}
+
+    def write(path: str, data: bytes) -> None:
+        (root / "birds" / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / "birds" / path).write_bytes(data)
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    handler = type("Handler", (_Listing,), {"failing": failing})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(root))) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        remove = lambda path: (root / "birds" / path).unlink()  # noqa: E731
+        yield Remote(f"http://127.0.0.1:{server.server_port}/birds/", {}, write, remove, failing)
+        server.shutdown()
+
+
+@pytest.fixture(params=["s3", "web"])
+def remote(request: pytest.FixtureRequest) -> Remote:
+    """A source at a URL, of either kind."""
+    found: Remote = request.getfixturevalue(request.param)
+    return found

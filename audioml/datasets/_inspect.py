@@ -7,19 +7,21 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import soundfile
 
 from audioml.datasets import table
-from audioml.datasets._files import list_files
 from audioml.datasets._record import Record
+from audioml.datasets._source import Source
 from audioml.errors import SourceError
 
 MAX_PROBED = 1000
 """Headers read at most, spread evenly over the listing."""
+MAX_COPIED = 64
+MAX_COPIED_BYTES = 256e6
+"""Of a remote source: a header there costs the whole file, as web servers need not give parts."""
 PROBE_THREADS = 8
 TABLE_EXTENSIONS = frozenset({".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json"})
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "audio", "wav", "clip")
@@ -28,8 +30,8 @@ T = TypeVar("T")
 QUANTILES = (0.05, 0.5, 0.98, 1.0)
 DEFAULT_SAMPLE_RATE = 16000
 """In Hz, where no header could be read."""
-DURATION_BOUNDS_S = (0.1, 10.0)
-"""What `duration_s` is kept within: longer inputs cost more than they tell."""
+MIN_DURATION_S = 0.1
+"""What `duration_s` is not below."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,12 @@ class SourceSummary:
         step_s = 0.1 if longest_s <= 2 else 0.5
         # Encoders pad the end by some samples: 5.001 s is 5 s.
         rounded_s = math.ceil(longest_s / step_s - 0.05) * step_s
-        return round(min(max(rounded_s, DURATION_BOUNDS_S[0]), DURATION_BOUNDS_S[1]), 1)
+        return round(max(rounded_s, MIN_DURATION_S), 1)
+
+    @property
+    def longest_s(self) -> float:
+        """Of those probed, in seconds."""
+        return self.duration_quantiles_s.get(1.0, 0.0)
 
     def lines(self) -> list[str]:
         """Say what was found, a line each."""
@@ -94,7 +101,7 @@ class SourceSummary:
         return lines
 
 
-def inspect_source(source: Path) -> SourceSummary:
+def inspect_source(source: Source) -> SourceSummary:
     """Look at a folder or a table of recordings.
 
     Bad files are counted, never an error.
@@ -104,11 +111,9 @@ def inspect_source(source: Path) -> SourceSummary:
     SourceError
         When the source does not exist, holds no recordings, or is a table without a column of paths.
     """
-    if not source.exists():
-        raise SourceError(f"The source {source} does not exist.")
-    if source.is_file():
+    if not source.is_folder():
         return _inspect_table(source)
-    files = list_files(source)
+    files = source.list_files()
     if not files:
         raise SourceError(f"{source} holds no recordings.")
     loose = sum("/" not in record.path for record in files)
@@ -117,8 +122,8 @@ def inspect_source(source: Path) -> SourceSummary:
     return _summarize(source, files, layout, dict(labels) if layout == "folder" else {})
 
 
-def _inspect_table(source: Path) -> SourceSummary:
-    if source.suffix.lower() not in TABLE_EXTENSIONS:
+def _inspect_table(source: Source) -> SourceSummary:
+    if source.suffix not in TABLE_EXTENSIONS:
         raise SourceError(
             f"{source} is neither a folder of recordings nor a table ({', '.join(sorted(TABLE_EXTENSIONS))})."
         )
@@ -132,20 +137,20 @@ def _inspect_table(source: Path) -> SourceSummary:
     column = next(known for known in names if known.lower() == found[0])
     files = table.list_paths(source, column)
     others = tuple(name for name in names if name != column)
-    return _summarize(source.parent, files, "table", {}, column, others)
+    return _summarize(source.parent(), files, "table", {}, column, others)
 
 
 def _summarize(
-    root: Path,
+    root: Source,
     files: Sequence[Record],
     layout: str,
     labels: dict[str, int],
     path_column: str | None = None,
     columns: tuple[str, ...] = (),
 ) -> SourceSummary:
-    chosen = sorted({int(i) for i in np.linspace(0, len(files) - 1, min(len(files), MAX_PROBED))})
+    chosen = _choose(root, files)
     with ThreadPoolExecutor(PROBE_THREADS) as pool:
-        probed = list(pool.map(_probe, [root / files[i].path for i in chosen]))
+        probed = list(pool.map(lambda record: _probe(root, record), chosen))
     good = [info for info in probed if info is not None]
     durations_s = [info.frames / info.samplerate for info in good]
     return SourceSummary(
@@ -164,9 +169,20 @@ def _summarize(
     )
 
 
-def _probe(path: Path) -> soundfile._SoundFileInfo | None:
+def _choose(root: Source, files: Sequence[Record]) -> list[Record]:
+    """Return files spread evenly over the listing; of a remote source no more than are worth their copying."""
+    if not root.is_remote:
+        most = MAX_PROBED
+    else:
+        mean_bytes = sum(record.size_bytes for record in files) / len(files)
+        most = int(max(1, min(MAX_COPIED, MAX_COPIED_BYTES / max(mean_bytes, 1))))
+    return [files[i] for i in sorted({int(i) for i in np.linspace(0, len(files) - 1, min(len(files), most))})]
+
+
+def _probe(root: Source, record: Record) -> soundfile._SoundFileInfo | None:
     try:
-        info = soundfile.info(str(path))
+        with root.fetch(record.path) as path:
+            info = soundfile.info(str(path))
     except (OSError, soundfile.LibsndfileError):
         return None
     # A piped FLAC states no length; libsndfile then gives the largest count there is.

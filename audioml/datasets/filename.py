@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from audioml.datasets._files import check_folder, list_files, read_file
-from audioml.datasets._record import EXAMPLES, Record, add_pattern_columns, match_pattern, set_labels
+from audioml.datasets._files import check_folder, check_source
+from audioml.datasets._record import EXAMPLES, Record, add_columns, match_pattern, set_labels
+from audioml.datasets._source import Source
 from audioml.errors import ParamsError, SourceError
 from audioml.params import DataParams
 
@@ -14,7 +16,7 @@ class Params(DataParams):
     """File names have no keys of their own; `pattern` is required."""
 
 
-def scan(data: Params, source: Path | None) -> list[Record]:
+def scan(data: Params, source: Source | None) -> list[Record]:
     """Return all recordings below the source, sorted by path.
 
     Raises
@@ -30,7 +32,7 @@ def scan(data: Params, source: Path | None) -> list[Record]:
             "data.layout 'filename' needs data.pattern: a regular expression with a named group for the label, "
             r"such as (?P<label>\w+)_(?P<speaker>\w+)_\d+"
         )
-    files = list_files(root)
+    files = root.list_files()
     if not files:
         raise SourceError(f"{root} holds no recordings. Correct data.source in params.yaml.")
     matched = match_pattern([record.path for record in files], data.pattern)
@@ -40,9 +42,14 @@ def scan(data: Params, source: Path | None) -> list[Record]:
             f"missing: {', '.join(map(repr, unmatched[:EXAMPLES]))}{' ...' if len(unmatched) > EXAMPLES else ''}. "
             "Widen the pattern, or move these files elsewhere."
         )
-    return set_labels(add_pattern_columns(files, data.pattern), data)
+    return set_labels(add_columns(files, matched, data.pattern), data)
 
 
-def read(data: Params, source: Path | None, record: Record) -> bytes:
+def read(data: Params, source: Source | None, record: Record) -> bytes:
     """Return the bytes of one recording."""
-    return read_file(check_folder(source, data.layout), record)
+    return check_source(source, data.layout).read(record.path)
+
+
+def fetch(data: Params, source: Source | None, record: Record) -> AbstractContextManager[Path]:
+    """Give a local path of one recording for the length of a ``with`` block."""
+    return check_source(source, data.layout).fetch(record.path)

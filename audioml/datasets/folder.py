@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from audioml.datasets._files import check_folder, is_visible, list_files, read_file
+from audioml.datasets._files import check_folder, check_source
 from audioml.datasets._record import EXAMPLES, Record, add_pattern_columns, set_labels
+from audioml.datasets._source import Source
 from audioml.errors import SourceError
 from audioml.params import DataParams
 
@@ -16,7 +18,7 @@ class Params(DataParams):
     """Class folders have no keys of their own."""
 
 
-def scan(data: Params, source: Path | None) -> list[Record]:
+def scan(data: Params, source: Source | None) -> list[Record]:
     """Return the recordings of all class folders, sorted by path.
 
     The folder's name is the column `label`, or `folder` where `data.label` names another column. A file that
@@ -28,16 +30,21 @@ def scan(data: Params, source: Path | None) -> list[Record]:
         When the source is no folder, has no class folders, or one of them is empty.
     """
     root = check_folder(source, data.layout)
-    files = list_files(root)
+    files = root.list_files()
     _check_classes(root, files)
     column = "label" if data.label == "label" else "folder"
     records = [_add_folder(record, column) for record in files]
     return set_labels(add_pattern_columns(records, data.pattern), data)
 
 
-def read(data: Params, source: Path | None, record: Record) -> bytes:
+def read(data: Params, source: Source | None, record: Record) -> bytes:
     """Return the bytes of one recording."""
-    return read_file(check_folder(source, data.layout), record)
+    return check_source(source, data.layout).read(record.path)
+
+
+def fetch(data: Params, source: Source | None, record: Record) -> AbstractContextManager[Path]:
+    """Give a local path of one recording for the length of a ``with`` block."""
+    return check_source(source, data.layout).fetch(record.path)
 
 
 def _add_folder(record: Record, column: str) -> Record:
@@ -48,8 +55,8 @@ def _add_folder(record: Record, column: str) -> Record:
     return replace(record, columns={column: folder})
 
 
-def _check_classes(root: Path, files: list[Record]) -> None:
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and is_visible(path.name))
+def _check_classes(root: Source, files: list[Record]) -> None:
+    folders = root.folder_names()
     if not folders:
         raise SourceError(
             f"{root} has no class folders ({len(files)} files lie in it directly). Put the recordings of each class "

@@ -10,6 +10,9 @@ speaker to itself, so those held out were never heard.
 from __future__ import annotations
 
 import io
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +27,7 @@ from audioml.audio.resample import resample
 from audioml.audio.synthesize import SAMPLE_RATE as SPOKEN_RATE
 from audioml.audio.synthesize import synthesize, voice_variants
 from audioml.datasets._record import Record, add_pattern_columns, set_labels
+from audioml.datasets._source import Source
 from audioml.errors import ParamsError, SourceError, did_you_mean
 from audioml.params import DataParams
 from audioml.store.files import hash_json
@@ -47,6 +51,10 @@ PITCH = (30, 70)
 PEAK_DBFS = (-18.0, -1.0)
 ACTIVE_DBFS = -45.0
 """Speech begins and ends where it first and last exceeds this, relative to its peak."""
+
+
+LISTING_KEYS = {"words", "voices", "takes", "label", "pattern", "storage_options"}
+"""What changes which clips there are, but none of them."""
 
 
 class Params(DataParams):
@@ -94,7 +102,7 @@ class _Draw:
     generator: np.random.Generator
 
 
-def scan(data: Params, source: Path | None) -> list[Record]:
+def scan(data: Params, source: Source | None) -> list[Record]:
     """Return one record for each word, voice and take, sorted by path.
 
     Raises
@@ -105,7 +113,7 @@ def scan(data: Params, source: Path | None) -> list[Record]:
         When it has no such voice, or a word or voice is listed twice.
     """
     _check(data)
-    recipe = int(hash_json(data.model_dump(exclude={"words", "voices", "takes", "label", "pattern"}))[:15], 16)
+    recipe = hash_json(data.model_dump(exclude=LISTING_KEYS))[:15]
     records = []
     for word in data.words:
         for voice in data.voices:
@@ -117,13 +125,13 @@ def scan(data: Params, source: Path | None) -> list[Record]:
                     "accent": voice.partition("+")[0],
                     "noise": _draw(data, path).colour,
                 }
-                # There is no file whose time could tell a change; the recipe's hash does.
+                # There is no file whose version could tell a change; the recipe's hash does.
                 records.append(Record(path, 0, recipe, columns))
     records.sort(key=lambda record: record.path)
     return set_labels(add_pattern_columns(records, data.pattern), data)
 
 
-def read(data: Params, source: Path | None, record: Record) -> bytes:
+def read(data: Params, source: Source | None, record: Record) -> bytes:
     """Speak one clip: mono 16-bit WAV."""
     folder, _, name = record.path.partition("/")
     word = {w.replace("/", "_"): w for w in data.words}[folder]
@@ -133,6 +141,15 @@ def read(data: Params, source: Path | None, record: Record) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, np.round(audio * 32767).astype(np.int16), data.sample_rate, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
+
+
+@contextmanager
+def fetch(data: Params, source: Source | None, record: Record) -> Iterator[Path]:
+    """Speak one clip to a file without a name, for the length of a ``with`` block."""
+    with tempfile.TemporaryFile() as file:
+        file.write(read(data, source, record))
+        file.flush()
+        yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
 def _check(data: Params) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from audioml.datasets._files import check_source
 from audioml.datasets._record import Record, add_pattern_columns, check_names, set_labels
+from audioml.datasets._source import Source
 from audioml.errors import ParamsError, SourceError, did_you_mean
-from audioml.params import DataParams
+from audioml.params import DataParams, is_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,12 +26,12 @@ class Params(DataParams):
     path_column: str = "path"
     """The column of paths."""
     root: str | None = None
-    """What relative paths start at; itself relative to the table's folder, which is the default."""
+    """What relative paths start at, a folder or a URL; itself relative to the table's folder, which is the default."""
     columns: list[str] | None = None
     """The columns to keep; None keeps all."""
 
 
-def scan(data: Params, source: Path | None) -> list[Record]:
+def scan(data: Params, source: Source | None) -> list[Record]:
     """Return one record a row, sorted by path; files that are missing get the problem `missing`.
 
     Raises
@@ -39,22 +44,26 @@ def scan(data: Params, source: Path | None) -> list[Record]:
     table = _check_file(source)
     frame = _read_table(table)
     names = _choose_columns(data, list(frame.columns))
-    root = _root(data, table)
     columns = {name: _to_values(frame[name].tolist()) for name in names}
-    records = []
-    for row, value in enumerate(frame[data.path_column].tolist()):
-        own = {name: columns[name][row] for name in names}
-        records.append(_describe(root, value, own, row))
+    records = [
+        replace(record, columns={name: columns[name][row] for name in names})
+        for row, record in enumerate(_describe(_root(data, table), frame[data.path_column].tolist()))
+    ]
     records.sort(key=lambda record: record.path)
     return set_labels(add_pattern_columns(records, data.pattern), data)
 
 
-def read(data: Params, source: Path | None, record: Record) -> bytes:
+def read(data: Params, source: Source | None, record: Record) -> bytes:
     """Return the bytes of one recording."""
-    return (_root(data, _check_file(source)) / record.path).read_bytes()
+    return _place(data, source, record).read()
 
 
-def column_names(table: Path) -> list[str]:
+def fetch(data: Params, source: Source | None, record: Record) -> AbstractContextManager[Path]:
+    """Give a local path of one recording for the length of a ``with`` block."""
+    return _place(data, source, record).fetch()
+
+
+def column_names(table: Source) -> list[str]:
     """Return the names of a table's columns.
 
     Raises
@@ -65,46 +74,46 @@ def column_names(table: Path) -> list[str]:
     return list(_read_table(_check_file(table)).columns)
 
 
-def list_paths(table: Path, column: str) -> list[Record]:
+def list_paths(table: Source, column: str) -> list[Record]:
     """Return a record without columns for each path in a column, in the order of the rows."""
-    values = _read_table(table)[column].tolist()
-    return [_describe(table.parent, value, {}, row) for row, value in enumerate(values)]
+    return _describe(table.parent(), _read_table(table)[column].tolist())
 
 
-def _check_file(source: Path | None) -> Path:
-    if source is None:
-        raise SourceError("data.layout 'table' needs data.source: a CSV, Parquet or JSON lines file.")
-    if not source.exists():
-        raise SourceError(f"The table {source} does not exist. Correct data.source in params.yaml.")
-    if source.is_dir():
+def _check_file(source: Source | None) -> Source:
+    source = check_source(source, "table")
+    if source.is_folder():
         raise SourceError(f"The source {source} is a folder, but data.layout 'table' needs a table file.")
     return source
 
 
-def _root(data: Params, table: Path) -> Path:
-    return table.parent / Path(data.root).expanduser() if data.root else table.parent
+def _root(data: Params, table: Source) -> Source:
+    return table.parent().join(data.root) if data.root else table.parent()
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _place(data: Params, source: Source | None, record: Record) -> Source:
+    return _root(data, check_source(source, "table")).join(record.path)
+
+
+def _read_table(source: Source) -> pd.DataFrame:
     import pandas as pd
 
-    readers = {
-        ".csv": lambda: pd.read_csv(path),
-        ".tsv": lambda: pd.read_csv(path, sep="\t"),
-        ".parquet": lambda: pd.read_parquet(path),
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False),
-        ".ndjson": lambda: pd.read_json(path, lines=True, dtype=False),
+    readers: dict[str, Callable[[io.BytesIO], pd.DataFrame]] = {
+        ".csv": lambda file: pd.read_csv(file),
+        ".tsv": lambda file: pd.read_csv(file, sep="\t"),
+        ".parquet": lambda file: pd.read_parquet(file),
+        ".jsonl": lambda file: pd.read_json(file, lines=True, dtype=False),
     }
-    readers[".json"] = readers[".jsonl"]
-    kind = path.suffix.lower()
+    readers |= {".ndjson": readers[".jsonl"], ".json": readers[".jsonl"]}
+    kind = source.suffix
     if kind not in readers:
-        raise SourceError(f"{path} is no table that audioml reads: {', '.join(sorted(readers))}.")
+        raise SourceError(f"{source} is no table that audioml reads: {', '.join(sorted(readers))}.")
+    data = source.read()
     try:
-        frame = readers[kind]()
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
-        raise SourceError(f"{path} cannot be read as a {kind} table: {error}") from None
+        frame: pd.DataFrame = readers[kind](io.BytesIO(data))
+    except ValueError as error:  # pandas' and pyarrow's parser errors are ValueErrors
+        raise SourceError(f"{source} cannot be read as a {kind} table: {error}") from None
     if frame.empty:
-        raise SourceError(f"{path} has no rows.")
+        raise SourceError(f"{source} has no rows.")
     frame.columns = [str(name) for name in frame.columns]
     return frame
 
@@ -143,14 +152,30 @@ def _is_gap(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
-def _describe(root: Path, value: Any, columns: dict[str, Any], row: int) -> Record:
-    if _is_gap(value) or not str(value).strip():
-        return Record(f"(row {row})", 0, 0, columns, ("missing", f"row {row} of the table has no path"))
-    path = Path(str(value))
-    if path.is_absolute() and path.is_relative_to(root):
-        path = path.relative_to(root)
-    try:
-        stat = (root / path).stat()
-    except OSError as error:
-        return Record(path.as_posix(), 0, 0, columns, ("missing", f"row {row} of the table: {error.strerror}"))
-    return Record(path.as_posix(), stat.st_size, stat.st_mtime_ns, columns)
+def _describe(root: Source, values: Sequence[Any]) -> list[Record]:
+    """Return the records of a column of paths: relative to the root, absolute, or URLs."""
+    paths = ["" if _is_gap(value) else _to_path(root, str(value).strip()) for value in values]
+    records = [Record(f"(row {row})", 0, "", problem=("missing", "has no path")) for row in range(len(paths))]
+    for urls in (True, False):
+        rows = [row for row, path in enumerate(paths) if path and is_url(path) is urls]
+        wanted = [paths[row] for row in rows]
+        found = root.describe_urls(wanted) if urls else root.describe(wanted)
+        for row, record in zip(rows, found, strict=True):
+            records[row] = record
+    return [
+        replace(record, problem=(record.problem[0], f"row {row} of the table: {record.problem[1]}"))
+        if record.problem
+        else record
+        for row, record in enumerate(records)
+    ]
+
+
+def _to_path(root: Source, value: str) -> str:
+    """Return a path or URL relative to the root where it lies below it."""
+    if is_url(value) or root.is_remote:
+        below = root.address.rstrip("/") + "/"
+        return value.removeprefix(below) if "?" not in value and "%" not in value else value
+    path = PurePosixPath(value)
+    if path.is_absolute() and path.is_relative_to(root.address):
+        path = path.relative_to(root.address)
+    return path.as_posix()

@@ -3,6 +3,7 @@ import json
 import pandas as pd
 import pytest
 
+from audioml.datasets._source import Source
 from audioml.datasets.table import Params, read, scan
 from audioml.errors import ParamsError, SourceError
 
@@ -41,14 +42,14 @@ def write(frame, path):
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".jsonl", ".json"])
 def test_every_format_gives_the_same_records(frame, tmp_path, suffix):
     table = write(frame, tmp_path / f"table{suffix}")
-    records = scan(params(), table)
+    records = scan(params(), Source.of(table))
     assert [r.path for r in records] == ["wavs/a ö.wav", "wavs/b.wav", "wavs/gone.wav"]
     assert [r.columns for r in records] == [
         {"label": "y", "age": None, "score": 1.0},
         {"label": "x", "age": 31, "score": 0.5},
         {"label": "x", "age": 40, "score": 2.25},
     ]
-    assert read(params(), table, records[0]) == "a ö.wav".encode()
+    assert read(params(), Source.of(table), records[0]) == "a ö.wav".encode()
     assert records[2].problem is not None
     assert records[2].problem[0] == "missing"
 
@@ -56,7 +57,7 @@ def test_every_format_gives_the_same_records(frame, tmp_path, suffix):
 def test_another_path_column_root_and_label(frame, tmp_path):
     (tmp_path / "meta").mkdir()
     frame = frame.rename(columns={"path": "file", "label": "kind"})
-    table = write(frame.iloc[:2], tmp_path / "meta" / "t.csv")
+    table = Source.of(write(frame.iloc[:2], tmp_path / "meta" / "t.csv"))
     data = params(path_column="file", root="..", label="kind", columns=["age"])
     records = scan(data, table)
     assert records[1].columns == {"age": 31, "kind": "x", "label": "x"}
@@ -65,24 +66,25 @@ def test_another_path_column_root_and_label(frame, tmp_path):
 
 def test_absolute_paths_below_the_root_become_relative(frame, tmp_path):
     frame["path"] = [str(tmp_path / name) for name in frame["path"]]
-    assert scan(params(), write(frame, tmp_path / "t.csv"))[0].path == "wavs/a ö.wav"
+    assert scan(params(), Source.of(write(frame, tmp_path / "t.csv")))[0].path == "wavs/a ö.wav"
 
 
 def test_rows_without_path_or_label(frame, tmp_path):
     frame.loc[0, "path"] = None
     frame.loc[1, "label"] = None
-    problems = {r.path: r.problem for r in scan(params(), write(frame, tmp_path / "t.csv"))}
+    problems = {r.path: r.problem for r in scan(params(), Source.of(write(frame, tmp_path / "t.csv")))}
     assert problems["(row 0)"][0] == "missing"
     assert problems["wavs/a ö.wav"][0] == "unlabelled"
 
 
 def test_a_table_of_real_recordings(esc10_dir, tmp_path):
     data = params(path_column="file", label="class", pattern=r"^\d+ - (?P<class>[\w ]+)/(?P<fold>\d)")
-    records = scan(data, esc10_dir / "credits.csv")
+    table = Source.of(esc10_dir / "credits.csv")
+    records = scan(data, table)
     assert len(records) == 400
     assert not any(r.problem for r in records)
     assert records[0].columns["label"] == "Dog bark"
-    assert read(data, esc10_dir / "credits.csv", records[0])[:4] == b"OggS"
+    assert read(data, table, records[0])[:4] == b"OggS"
 
 
 @pytest.mark.parametrize(
@@ -96,25 +98,25 @@ def test_a_table_of_real_recordings(esc10_dir, tmp_path):
 )
 def test_wrong_columns(frame, tmp_path, change, keys, error, says):
     with pytest.raises(error, match=says):
-        scan(params(**keys), write(frame.rename(columns=change), tmp_path / "t.csv"))
+        scan(params(**keys), Source.of(write(frame.rename(columns=change), tmp_path / "t.csv")))
 
 
 def test_no_table(tmp_path):
     with pytest.raises(SourceError, match="does not exist"):
-        scan(params(), tmp_path / "t.csv")
+        scan(params(), Source.of(tmp_path / "t.csv"))
     with pytest.raises(SourceError, match="is a folder"):
-        scan(params(), tmp_path)
+        scan(params(), Source.of(tmp_path))
     with pytest.raises(SourceError, match=r"needs data\.source"):
         scan(params(), None)
     (tmp_path / "t.xls").write_bytes(b"x")
     with pytest.raises(SourceError, match="no table that audioml reads"):
-        scan(params(), tmp_path / "t.xls")
+        scan(params(), Source.of(tmp_path / "t.xls"))
     (tmp_path / "t.parquet").write_bytes(b"x" * 100)
     with pytest.raises(SourceError, match="cannot be read"):
-        scan(params(), tmp_path / "t.parquet")
+        scan(params(), Source.of(tmp_path / "t.parquet"))
     (tmp_path / "t.csv").write_text("path,label\n")
     with pytest.raises(SourceError, match="no rows"):
-        scan(params(), tmp_path / "t.csv")
+        scan(params(), Source.of(tmp_path / "t.csv"))
     (tmp_path / "e.csv").write_text("")
     with pytest.raises(SourceError, match="cannot be read"):
-        scan(params(), tmp_path / "e.csv")
+        scan(params(), Source.of(tmp_path / "e.csv"))
