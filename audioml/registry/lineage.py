@@ -27,18 +27,27 @@ DATASET_TAG = "audioml.dataset_digest"
 def effective_params(params: Params) -> dict[str, str]:
     """Return all params, the plug-ins' defaults among them, with dotted keys: ``model.name``, ``training.seed``.
 
-    Augmentations stand under their names, and in order in ``augment``. Imports the plug-ins.
+    Augmentations stand under their names, and in order in ``augment``; so does the cleaning chain in ``clean``.
+    A plug-in that is there twice stands under its place as well: ``clean.2.trim``. Imports the plug-ins.
     """
     tree: dict[str, Any] = params.model_dump(mode="json", by_alias=True)
     tree["data"] = params.data_section().model_dump(mode="json")
+    if params.ingest.segment is not None:
+        tree["ingest"]["segment"] = {
+            "name": params.ingest.segment.name,
+            **params.segment_section().model_dump(mode="json"),
+        }
     for section, kind in (("features", "features"), ("task", "tasks"), ("model", "models")):
         own = params.plugin_section(kind).model_dump(mode="json")
         tree[section] = {"name": getattr(params, section).name, **own}
-    augmentations = params.augment_sections()
-    flat = _flatten({key: value for key, value in tree.items() if key != "augment"}, "")
-    flat["augment"] = json.dumps([name for name, _ in augmentations])
-    for name, section in augmentations:
-        flat |= _flatten(section.model_dump(mode="json"), f"augment.{name}.")
+    lists = {"clean": params.clean_sections(), "augment": params.augment_sections()}
+    flat = _flatten({key: value for key, value in tree.items() if key not in lists}, "")
+    for key, sections in lists.items():
+        names = [name for name, _ in sections]
+        flat[key] = json.dumps(names)
+        for i, (name, section) in enumerate(sections):
+            place = f"{i}.{name}" if names.count(name) > 1 else name
+            flat |= _flatten(section.model_dump(mode="json"), f"{key}.{place}.")
     return flat
 
 

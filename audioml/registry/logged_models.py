@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audioml.errors import RegistryError, StoreError
-from audioml.registry.locks import hold_lock
 from audioml.registry.names import metric_name
 from audioml.registry.package import MLMODEL, package_digest
 from audioml.store.files import remove_leftovers, write_folder_atomic
+from audioml.store.locks import hold_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

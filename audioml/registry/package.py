@@ -24,6 +24,7 @@ REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic", "pyyaml"
 CODE = (
     "__init__.py",
     "audio",
+    "clean",
     "errors.py",
     "features",
     "inference",
@@ -51,7 +52,7 @@ def save_package(folder: Path, *, onnx: Path, description: dict[str, Any], examp
     onnx
         The network, in one file.
     description
-        What `audioml.inference.predictor.Predictor.load` reads: features, task, targets, input shape.
+        What `audioml.inference.predictor.Predictor.load` reads: cleaning, features, task, targets, input shape.
     example_audio
         A short audio file, kept as the input example. Its prediction gives the output's signature, and shows
         that the package answers.

@@ -23,8 +23,8 @@ from rich.console import Console
 
 from audioml.errors import ServiceError
 from audioml.ports import LOCAL, listen, port_of
-from audioml.registry.locks import hold_lock, try_exclusive
 from audioml.store.files import read_json, write_json
+from audioml.store.locks import hold_lock, try_exclusive
 
 START_TIMEOUT_S = 120.0
 """A first start creates the database; on a loaded machine that is seconds, not minutes."""

@@ -19,8 +19,8 @@ from types import FrameType
 import psutil
 
 from audioml.ports import LOCAL, port_of
-from audioml.registry.locks import try_exclusive
 from audioml.registry.server import USERS_LOCK, Server, write_record
+from audioml.store.locks import try_exclusive
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"

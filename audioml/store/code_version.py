@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,23 @@ def code_version(modules: Sequence[str], within: Sequence[str], package: Path = 
     str
         64 hex digits, the same on every supported Python.
     """
-    syntax: dict[str, Any] = {}
+    syntax: dict[str, str] = {}
     to_read = list(modules)
     while to_read:
         module = to_read.pop()
         if module in syntax:
             continue
-        tree = ast.parse((package / module).read_text(encoding="utf-8"))
-        syntax[module] = _dump(tree)
-        to_read += [path for path in _imported(tree, package) if _is_within(path, within)]
+        path = package / module
+        syntax[module], imported = _read(path, package, path.stat().st_mtime_ns)
+        to_read += [path for path in imported if _is_within(path, within)]
     return hash_json(syntax)
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, package: Path, mtime_ns: int) -> tuple[str, tuple[str, ...]]:
+    """Return the hash of a module's syntax and the files of the package it imports; once for each state of the file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return hash_json(_dump(tree)), tuple(_imported(tree, package))
 
 
 def _imported(tree: ast.Module, package: Path) -> Iterator[str]:

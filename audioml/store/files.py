@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -12,25 +14,60 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from audioml.errors import StoreError
+
 
 @contextmanager
-def write_atomic(path: Path) -> Iterator[Path]:
+def write_atomic(path: Path, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
 
-    On any error the temporary file is removed and what stood at `path` stays as it was.
+    On any error the temporary file is removed and what stood at `path` stays as it was. Without `flush` the file may be
+    lost, or empty, when the machine itself stops: for what is made anew then.
+
+    Raises
+    ------
+    StoreError
+        When the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _name_full_disk(path), _temporary_file(path) as temporary:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if flush:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
+
+
+@contextmanager
+def _temporary_file(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside `path`, locked for as long as it is in use: `remove_leftovers` leaves it then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        temporary = Path(name)
+        if temporary.exists():
+            break
+        # Taken for a leftover before it was locked.
+        os.close(handle)
+    try:
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def _name_full_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreError(
+            f"The disk that holds {path.parent} is full: {path.name} cannot be written. Nothing half-written stays, "
+            "and what was done before is kept. Free some space, then run the same command again."
+        ) from error
 
 
 @contextmanager
@@ -50,9 +87,9 @@ def write_folder_atomic(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, flush: bool = True) -> None:
     """Write a text file atomically, as UTF-8."""
-    with write_atomic(path) as temporary:
+    with write_atomic(path, flush) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -67,12 +104,26 @@ def read_json(path: Path) -> Any:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that a killed run left in `folder` (not those of subfolders)."""
+    """Remove temporary files that killed processes left in `folder` itself; those of live processes stay."""
     for path in folder.glob(".*.tmp"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        else:
+        elif not _is_in_use(path):
             path.unlink(missing_ok=True)
+
+
+def _is_in_use(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def hash_bytes(data: bytes) -> str:

@@ -25,6 +25,7 @@ MANIFEST_TYPES: Mapping[str, pa.DataType] = {
     "label": pa.string(),
     "shard": pa.string(),
     "row": pa.int64(),
+    "start_s": pa.float64(),
     "duration_s": pa.float64(),
     "sample_rate": pa.int64(),
     "channels": pa.int64(),
@@ -38,6 +39,7 @@ MANIFEST_TYPES: Mapping[str, pa.DataType] = {
     "silent_share": pa.float64(),
 }
 """Columns that every manifest begins with. `shard` is a file name in data/audio, `row` the row in it,
+`start_s` where the clip starts in its recording (0 for a whole one; segments of a recording share their `path`),
 `sample_rate` is in Hz. The source's own columns follow, sorted by name."""
 
 RESERVED = frozenset(MANIFEST_TYPES) - {"label"}
@@ -50,19 +52,17 @@ SPLIT_TYPES: Mapping[str, pa.DataType] = {"clip_id": pa.string(), "split": pa.st
 """`split` is train, validation or test."""
 
 
-def build_manifest(facts: Sequence[Mapping[str, Any]], own: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    """Return the manifest of clips from their facts, one mapping a clip, and the source's own columns.
+def build_manifest(facts: pa.Table, own: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """Return the manifest of clips from their facts, one row a clip, and the source's own columns.
 
     Parameters
     ----------
     facts
-        The columns of `MANIFEST_TYPES` but `label`.
+        Holds the columns of `MANIFEST_TYPES` but `label`.
     own
         Plain Python values of one type a column, None for gaps; `label` among them.
     """
-    import pandas as pd
-
-    frame = pd.DataFrame.from_records(facts, columns=[name for name in MANIFEST_TYPES if name != "label"])
+    frame = _to_frame(facts.select([name for name in MANIFEST_TYPES if name != "label"]))
     return frame.assign(**{name: _to_column(values) for name, values in own.items()})
 
 
@@ -74,21 +74,21 @@ def build_quarantine(entries: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
 
 
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
-    """Write a manifest sorted by path; equal tables make equal files."""
+    """Write a manifest sorted by path and place in the recording; equal tables make equal files."""
     own = sorted(set(manifest.columns) - set(MANIFEST_TYPES))
-    ordered = manifest.sort_values("path", kind="stable")[[*MANIFEST_TYPES, *own]]
+    ordered = manifest.sort_values(["path", "start_s"], kind="stable")[[*MANIFEST_TYPES, *own]]
     _write(path, ordered, MANIFEST_TYPES)
 
 
-def read_manifest(path: Path) -> pd.DataFrame:
-    """Read a manifest: one row a clip, sorted by path, index 0 to n - 1.
+def read_manifest(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a manifest, or some columns of it: one row a clip, sorted by path, index 0 to n - 1.
 
     Raises
     ------
     StoreError
         When the file is missing, is no Parquet file or lacks a column.
     """
-    return _read(path, MANIFEST_TYPES, "audioml run ingest")
+    return _read(path, MANIFEST_TYPES, "audioml run ingest", columns)
 
 
 def write_quarantine(path: Path, quarantine: pd.DataFrame) -> None:
@@ -135,14 +135,17 @@ def _to_column(values: Sequence[Any]) -> Any:
     return list(values)
 
 
-def _read(path: Path, types: Mapping[str, pa.DataType], made_by: str) -> pd.DataFrame:
+def _read(
+    path: Path, types: Mapping[str, pa.DataType], made_by: str, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
     try:
-        table = pq.read_table(path)
+        schema = pq.read_schema(path)
+        table = pq.read_table(path, columns=columns)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing. Make it with: {made_by}") from None
     except pa.ArrowInvalid as error:
         raise StoreError(f"{path} is no Parquet file: {error}. Make it again with: {made_by}") from None
-    if lack := [name for name in types if name not in table.column_names]:
+    if lack := [name for name in types if name not in schema.names]:
         raise StoreError(f"{path} lacks the column(s) {', '.join(lack)}. Make it again with: {made_by}")
     return _to_frame(table)
 

@@ -1,11 +1,15 @@
-"""What is known of each recording of a source: the state by which ingest is incremental."""
+"""What is known of each recording of a source: the state by which ingest is incremental.
+
+Two tables: the listing (what a source held when ingest was planned) and the facts (what reading a recording found:
+one row a clip, or one row with a reason for a recording that is no clip).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,76 +17,55 @@ import pyarrow.parquet as pq
 from audioml.store.files import write_atomic
 from audioml.store.manifest import MANIFEST_TYPES
 
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-_MANIFEST_FIELDS = tuple(name for name in MANIFEST_TYPES if name != "label")
+_OWN_TYPES: Mapping[str, pa.DataType] = {
+    "path": pa.string(),
+    "listed_bytes": pa.int64(),
+    "version": pa.string(),
+    "reason": pa.string(),
+    "detail": pa.string(),
+}
+SCHEMA = pa.schema({**_OWN_TYPES, **{name: kind for name, kind in MANIFEST_TYPES.items() if name != "label"}})
+"""`listed_bytes` and `version` are the recording's in the listing, and tell whether it changed since. `reason` and
+`detail` are null for clips; all columns of the manifest are null for what is no clip."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class Listed(Protocol):
-    """How a listing shows a recording."""
-
-    @property
-    def path(self) -> str:
-        """Relative to the source."""
-
-    @property
-    def size_bytes(self) -> int:
-        """As listed."""
-
-    @property
-    def mtime_ns(self) -> int:
-        """Time of the last change."""
+def build_facts(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return a table of facts; what a row does not say is null."""
+    return pa.table({name: pa.array([row.get(name) for row in rows], SCHEMA.field(name).type) for name in SCHEMA.names})
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What reading a recording found. A good one has no `reason`; a bad one has nothing but reason and detail."""
-
-    path: str
-    listed_bytes: int
-    """Size in the listing; with the path and `mtime_ns` tells whether the recording changed since."""
-    mtime_ns: int
-    reason: str = ""
-    detail: str = ""
-    clip_id: str = ""
-    shard: str = ""
-    row: int = -1
-    size_bytes: int = 0
-    """Bytes read."""
-    format: str = ""
-    subtype: str = ""
-    sample_rate: int = 0
-    channels: int = 0
-    duration_s: float = 0.0
-    peak_dbfs: float = 0.0
-    rms_dbfs: float = 0.0
-    dc_offset: float = 0.0
-    clipped_share: float = 0.0
-    silent_share: float = 0.0
-
-    @classmethod
-    def of(cls, listed: Listed, **found: Any) -> Facts:
-        """Return the facts of a listed recording."""
-        return cls(listed.path, listed.size_bytes, listed.mtime_ns, **found)
-
-    def at(self, shard: str, row: int) -> Facts:
-        """Return the facts with the place in which the clip is packed."""
-        return replace(self, shard=shard, row=row)
-
-    def manifest_row(self) -> dict[str, Any]:
-        """Return the manifest's columns but the label and the source's own."""
-        return {name: getattr(self, name) for name in _MANIFEST_FIELDS}
-
-
-SCHEMA = pa.schema([(field.name, _TYPES[str(field.type)]) for field in fields(Facts)])
-
-
-def write_facts(path: Path, facts: Sequence[Facts]) -> None:
+def write_facts(path: Path, facts: pa.Table) -> None:
     """Write facts as Parquet, in the order given."""
-    table = pa.Table.from_pylist([asdict(fact) for fact in facts], schema=SCHEMA)
     with write_atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(facts, temporary, compression="zstd")
 
 
-def read_facts(path: Path) -> list[Facts]:
-    """Read facts in the order written."""
-    return [Facts(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+def read_facts(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read facts in the order written: all columns, or the given ones."""
+    return pq.read_table(path, columns=columns)
+
+
+def move_facts(path: Path, places: Mapping[str, tuple[str, int]]) -> None:
+    """Write facts again, with the (shard, row) of clips that are packed elsewhere now, by clip id."""
+    facts = read_facts(path)
+    old = zip(*(facts[name].to_pylist() for name in ("clip_id", "shard", "row")), strict=True)
+    new = [places.get(clip_id, (shard, row)) for clip_id, shard, row in old]
+    for column, name in enumerate(("shard", "row")):
+        index = facts.schema.get_field_index(name)
+        facts = facts.set_column(index, SCHEMA.field(name), pa.array([p[column] for p in new], SCHEMA.field(name).type))
+    write_facts(path, facts)
+
+
+def write_listing(path: Path, records: Iterable[Sequence[Any]]) -> None:
+    """Write a listing: one JSON array of plain values a recording."""
+    with write_atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(_encode(record) + "\n")
+
+
+def read_listing(path: Path) -> list[list[Any]]:
+    """Read a listing in the order written."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

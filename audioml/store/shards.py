@@ -1,81 +1,197 @@
 """Feature shards: Arrow IPC files, uncompressed, that training maps into memory instead of reading.
 
-A row is one window of one clip: `clip_id`, `offset_s` (where the window starts in the clip, in seconds) and
-`feature` (float32, bins × frames in C order). `index.json` beside the shards lists them in order, with checksums.
+A row is one window of one clip: `clip_id`, `offset_s` (where the window starts in the clip, in seconds), `frames`, and
+`feature` (float32, bins × frames in C order). Rows may differ in frames. A file has as many record batches as it
+takes to write it in constant memory, cut by the rows alone, however they come.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from audioml.errors import StoreError
-from audioml.store.files import hash_file, read_json, write_atomic
+from audioml.store.files import write_atomic
 
-INDEX = "index.json"
 SUFFIX = ".arrow"
-_REMEDY = "Bring it back with: dvc checkout (or: audioml run featurize)"
+BLOCK_BYTES = 8 << 20
+"""Features in one record batch, which is what a writer holds in memory; one window that is longer has its own batch."""
+REMEDY = "Bring it back with: dvc checkout (or: audioml run featurize)"
+Floats = NDArray[np.float32]
 
 
-def write_shard(
-    path: Path,
-    clip_ids: Sequence[str],
-    offsets_s: ArrayLike,
-    features: NDArray[np.float32],
-    metadata: Mapping[str, Any] | None = None,
-) -> str:
-    """Write one shard atomically and return the SHA-256 of its bytes. Equal arguments make equal bytes.
+class ShardWriter:
+    """Writes one shard as its windows come. The file appears when the block ends without an error, else not at all.
 
-    Parameters
-    ----------
-    path
-        Where the shard goes; an older file there is replaced.
-    clip_ids
-        One a window.
-    offsets_s
-        Where each window starts in its clip, in seconds, `(n,)`.
-    features
-        float32 `(n, bins, frames)`.
-    metadata
-        JSON value kept in the file's schema beside the shape, such as the params that made the features.
+    Equal windows in equal order make equal bytes, however they are divided over calls of `add`.
     """
-    bins, frames = features.shape[1:]
-    flat = np.ascontiguousarray(features, np.float32).reshape(-1)
-    columns = {
-        "clip_id": pa.array(clip_ids, pa.string()),
-        "offset_s": pa.array(np.asarray(offsets_s, np.float64)),
-        "feature": pa.FixedSizeListArray.from_arrays(pa.array(flat), bins * frames),
-    }
-    about = json.dumps({"shape": [bins, frames], **(metadata or {})}, sort_keys=True)
-    schema = pa.schema([(name, array.type) for name, array in columns.items()], metadata={"audioml": about})
-    batch = pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
-    with write_atomic(path) as temporary:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            writer.write_batch(batch)
-        return hash_file(temporary)
+
+    sha256: str
+    """Of the file's bytes, 64 hex digits; there after the block."""
+    size_bytes: int
+    """Of the file; there after the block."""
+    rows: int
+    """Windows in the file after the block."""
+
+    def __init__(self, path: Path, bins: int, metadata: Mapping[str, Any] | None = None) -> None:
+        """Prepare to write to `path`; an older file there is replaced.
+
+        Parameters
+        ----------
+        path
+            Where the shard goes.
+        bins
+            Of every window.
+        metadata
+            JSON value kept in the file's schema, such as the params that made the features.
+        """
+        self.path, self.bins, self.rows = path, bins, 0
+        about = json.dumps({"bins": bins, **(metadata or {})}, sort_keys=True)
+        self._schema = pa.schema(
+            [
+                ("clip_id", pa.string()),
+                ("offset_s", pa.float64()),
+                ("frames", pa.int32()),
+                ("feature", pa.large_list(pa.float32())),
+            ],
+            metadata={"audioml": about},
+        )
+        self._values: Floats = np.empty(BLOCK_BYTES // 4, np.float32)
+        self._used = 0
+        self._clear()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(write_atomic(self.path))
+            self._sink = _HashingSink(stack.enter_context(temporary.open("wb")))
+            self._writer = stack.enter_context(pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), self._schema))
+            self._open = stack.pop_all()
+        return self
+
+    def add(self, clip_ids: Sequence[str], offsets_s: ArrayLike, features: Floats | Sequence[Floats]) -> None:
+        """Append windows.
+
+        Parameters
+        ----------
+        clip_ids
+            One a window.
+        offsets_s
+            Where each window starts in its clip, in seconds, `(n,)`.
+        features
+            float32 `(n, bins, frames)`, or `n` arrays `(bins, frames)` that may differ in frames. They are copied.
+
+        Raises
+        ------
+        ValueError
+            When the arguments differ in length, or windows in bins.
+        """
+        offsets = np.asarray(offsets_s, np.float64)
+        for clip_id, offset_s, window in zip(clip_ids, offsets.tolist(), features, strict=True):
+            if window.ndim != 2 or window.shape[0] != self.bins:
+                raise ValueError(f"a window of {clip_id[:12]} has shape {window.shape}, expected ({self.bins}, frames)")
+            end = self._used + window.size
+            if end > len(self._values):
+                if self._frames:
+                    self._flush()
+                end = window.size
+                if end > len(self._values):
+                    self._values = np.empty(end, np.float32)
+            self._values[self._used : end].reshape(window.shape)[:] = window
+            self._used = end
+            self._clip_ids.append(clip_id)
+            self._offsets_s.append(offset_s)
+            self._frames.append(window.shape[1])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._open.__exit__(kind, error, traceback)
+            return
+        with self._open:
+            if self._frames:
+                self._flush()
+            self._writer.close()
+        self.sha256, self.size_bytes = self._sink.hash.hexdigest(), self._sink.size_bytes
+
+    def _flush(self) -> None:
+        frames = np.array(self._frames, np.int32)
+        offsets = np.zeros(len(frames) + 1, np.int64)
+        np.cumsum(frames.astype(np.int64) * self.bins, out=offsets[1:])
+        columns = [
+            pa.array(self._clip_ids, pa.string()),
+            pa.array(self._offsets_s, pa.float64()),
+            pa.array(frames),
+            pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(self._values[: self._used])),
+        ]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        self.rows += len(frames)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._used = 0
+        self._clip_ids: list[str] = []
+        self._offsets_s: list[float] = []
+        self._frames: list[int] = []
 
 
-@dataclass(frozen=True)
+class _HashingSink:
+    """Hashes what is written on its way into a file, which spares reading it again."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.hash, self.size_bytes = file, hashlib.sha256(), 0
+
+    def write(self, data: bytes | pa.Buffer) -> int:
+        self.hash.update(data)
+        self.file.write(data)
+        n_bytes = memoryview(data).nbytes
+        self.size_bytes += n_bytes
+        return n_bytes
+
+    def flush(self) -> None:
+        """Do nothing: `write_atomic` flushes the file to disk."""
+
+    def close(self) -> None:
+        """Do nothing: the file is closed by who opened it."""
+
+
+@dataclass(frozen=True, eq=False)
 class Shard:
-    """One shard, mapped into memory. Its arrays are read-only views of the file."""
+    """One shard, mapped into memory. Its features are read-only views of the file."""
 
+    bins: int
     clip_ids: NDArray[np.object_]
     """`(n,)` strings."""
     offsets_s: NDArray[np.float64]
     """`(n,)` in seconds."""
-    features: NDArray[np.float32]
-    """`(n, bins, frames)`."""
+    frames: NDArray[np.int32]
+    """`(n,)`."""
+    blocks: tuple[Floats, ...]
+    """The numbers of each record batch, one window after the other."""
+    block_rows: NDArray[np.int64]
+    """`(blocks,)`: windows in each record batch."""
+    positions: NDArray[np.int64]
+    """`(n,)`: where each window starts in its block."""
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self.clip_ids)
 
 
 def read_shard(path: Path) -> Shard:
-    """Map one shard into memory.
+    """Map one shard into memory; no file descriptor stays open.
 
     Raises
     ------
@@ -83,120 +199,37 @@ def read_shard(path: Path) -> Shard:
         When the file is missing or is no whole shard.
     """
     try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-        bins, frames = json.loads(batch.schema.metadata[b"audioml"])["shape"]
-        feature = batch.column("feature").values.to_numpy(zero_copy_only=True)
-        offsets_s = batch.column("offset_s").to_numpy(zero_copy_only=True)
-        clip_ids = batch.column("clip_id").to_numpy(zero_copy_only=False)
-        return Shard(clip_ids, offsets_s, feature.reshape(len(batch), bins, frames))
+        # The mapping lives as long as the views of it, the descriptor no longer than this block.
+        with pa.memory_map(str(path)) as source:
+            file = pa.ipc.open_file(source)
+            bins = int(json.loads(file.schema.metadata[b"audioml"])["bins"])
+            batches = [file.get_batch(i) for i in range(file.num_record_batches)]
+        frames = _join(np.int32, [batch.column("frames").to_numpy() for batch in batches])
+        features = [batch.column("feature") for batch in batches]
+        offsets = [feature.offsets.to_numpy() for feature in features]
+        if not np.array_equal(_join(np.int64, [np.diff(o) for o in offsets]), frames.astype(np.int64) * bins):
+            raise ValueError("the lengths of its windows do not fit their frames")
+        return Shard(
+            bins=bins,
+            clip_ids=_join(object, [_read_strings(batch.column("clip_id")) for batch in batches]),
+            offsets_s=_join(np.float64, [batch.column("offset_s").to_numpy() for batch in batches]),
+            frames=frames,
+            blocks=tuple(feature.values.to_numpy(zero_copy_only=True) for feature in features),
+            block_rows=np.array([len(batch) for batch in batches], np.int64),
+            positions=_join(np.int64, [o[:-1] for o in offsets]),
+        )
     except FileNotFoundError:
-        raise StoreError(f"The feature shard {path} is missing. {_REMEDY}") from None
+        raise StoreError(f"The feature shard {path} is missing. {REMEDY}") from None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is not a whole feature shard: {error}. Remove it. {_REMEDY}") from None
+        raise StoreError(f"{path} is not a whole feature shard: {error}. Remove it. {REMEDY}") from None
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureSet:
-    """All windows of a workspace, in the order of the index. Pickles as its folder, so workers map the files anew."""
-
-    folder: Path
-    index: Mapping[str, Any]
-    """The content of index.json."""
-    shape: tuple[int, int]
-    """(bins, frames) of one window."""
-    clip_ids: NDArray[np.object_]
-    """`(windows,)` strings."""
-    offsets_s: NDArray[np.float64]
-    """`(windows,)`: where each window starts in its clip, in seconds."""
-    shards: tuple[NDArray[np.float32], ...]
-    """Features of each shard, `(n, bins, frames)`, read-only views of the files."""
-    starts: NDArray[np.int64]
-    """`(shards,)`: the first window of each shard."""
-
-    def __len__(self) -> int:
-        """Return the number of windows."""
-        return len(self.clip_ids)
-
-    def take(self, indices: ArrayLike) -> NDArray[np.float32]:
-        """Return the features of some windows, in the order given: float32 `(n, bins, frames)`, a copy.
-
-        Raises
-        ------
-        IndexError
-            When an index is not in 0 to `len(self) - 1`.
-        """
-        wanted = np.asarray(indices, np.int64)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"windows are 0 to {len(self) - 1}, but {wanted.min()} to {wanted.max()} were asked for")
-        if len(self.shards) == 1:
-            return self.shards[0][wanted]
-        taken = np.empty((len(wanted), *self.shape), np.float32)
-        shard_of = np.searchsorted(self.starts, wanted, side="right") - 1
-        for shard in np.unique(shard_of):
-            here = shard_of == shard
-            taken[here] = self.shards[shard][wanted[here] - self.starts[shard]]
-        return taken
-
-    def __reduce__(self) -> tuple[Callable[[Path], FeatureSet], tuple[Path]]:
-        return open_features, (self.folder,)
+def _join(dtype: Any, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *parts])
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """Return the content of `index.json`: feature, params, shape, code_version, clips, windows, shards.
-
-    Raises
-    ------
-    StoreError
-        When it is missing or damaged.
-    """
-    path = folder / INDEX
-    try:
-        index: dict[str, Any] = read_json(path)
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing. Make the features with: audioml run featurize") from None
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged: {error}. Make it again with: audioml run featurize") from None
-    return index
-
-
-def open_features(folder: Path, verify: bool = False) -> FeatureSet:
-    """Map all shards of a folder into memory.
-
-    Parameters
-    ----------
-    folder
-        Holds `index.json` and the shards.
-    verify
-        Also compare every shard's checksum with the index; this reads all bytes.
-
-    Raises
-    ------
-    StoreError
-        When the index or a shard is missing, damaged, or not what the index says.
-    """
-    index = read_index(folder)
-    bins, frames = index["shape"]
-    shards = []
-    for entry in index["shards"]:
-        file = folder / entry["file"]
-        shard = read_shard(file)
-        if verify and (found := hash_file(file)) != entry["sha256"]:
-            raise StoreError(
-                f"{file} has the checksum {found[:12]}…, but {INDEX} says {entry['sha256'][:12]}…. Remove it. {_REMEDY}"
-            )
-        if shard.features.shape != (entry["rows"], bins, frames):
-            raise StoreError(
-                f"{file} holds features of shape {shard.features.shape}, but {INDEX} says "
-                f"{(entry['rows'], bins, frames)}. Make them again with: audioml run featurize"
-            )
-        shards.append(shard)
-    rows = [len(shard.clip_ids) for shard in shards]
-    return FeatureSet(
-        folder=folder,
-        index=index,
-        shape=(bins, frames),
-        clip_ids=np.concatenate([np.empty(0, object), *(shard.clip_ids for shard in shards)]),
-        offsets_s=np.concatenate([np.empty(0), *(shard.offsets_s for shard in shards)]),
-        shards=tuple(shard.features for shard in shards),
-        starts=np.cumsum([0, *rows])[: len(rows)].astype(np.int64),
-    )
+def _read_strings(column: pa.StringArray) -> NDArray[np.object_]:
+    """Return strings, those that are equal as one object: a clip's windows share its id."""
+    coded = column.dictionary_encode()
+    strings: NDArray[np.object_] = coded.dictionary.to_numpy(zero_copy_only=False)[coded.indices.to_numpy()]
+    return strings

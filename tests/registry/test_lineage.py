@@ -14,14 +14,20 @@ from audioml.registry.lineage import dataset_digest, dataset_inputs, effective_p
 
 
 def test_effective_params_have_the_plugins_defaults(minimal_params: dict[str, Any]) -> None:
+    minimal_params["clean"] = [{"name": "preemphasis"}, {"name": "trim"}, {"name": "trim", "keep_s": 1}]
     minimal_params["augment"] = [{"name": "mixup"}, {"name": "time_shift"}]
+    minimal_params["ingest"] = {"segment": {"name": "fixed"}}
     flat = effective_params(parse_params(minimal_params))
+    assert (flat["ingest.segment.name"], flat["ingest.segment.length_s"]) == ("fixed", "10.0")
     assert flat["model.name"] == "bcresnet"
     assert flat["features.sample_rate"] == "16000"
     assert flat["task.label_smoothing"] == "0.1"
     assert flat["training.max_epochs"] == "60"
     assert json.loads(flat["augment"]) == ["mixup", "time_shift"]
     assert any(key.startswith("augment.mixup.") for key in flat)
+    assert json.loads(flat["clean"]) == ["preemphasis", "trim", "trim"]
+    assert flat["clean.preemphasis.coefficient"] == "0.97"
+    assert [flat["clean.1.trim.keep_s"], flat["clean.2.trim.keep_s"]] == ["0.05", "1.0"]
     assert all(isinstance(value, str) for value in flat.values())
 
 

@@ -43,7 +43,7 @@ def user(state: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
-def test_detached_server_is_one_and_outlives_its_users(state: Path) -> None:
+def test_detached_server_is_one_outlives_its_users_and_starts_anew_after_kill(state: Path) -> None:
     server = start_server(state, detached=True)
     try:
         assert start_server(state, detached=True) == server
@@ -53,6 +53,11 @@ def test_detached_server_is_one_and_outlives_its_users(state: Path) -> None:
         assert os.getsid(server.pid) == server.pid
         with pytest.raises(ServiceError, match=f"already runs at {server.url}, not at port 1"):
             start_server(state, 1, detached=True)
+        os.kill(server.pid, signal.SIGKILL)
+        os.waitpid(server.pid, 0)
+        second = start_server(state, server.port, detached=True)
+        assert (second.port, second.pid != server.pid) == (server.port, True)
+        server = second
     finally:
         stop_server(server)
     assert find_server(state) is None
@@ -81,18 +86,6 @@ def test_killed_user_leaves_no_server(state: Path, user: subprocess.Popen[str]) 
         pass
     with use_server(state) as fresh:
         assert fresh.pid != pid
-
-
-@pytest.mark.slow
-def test_starts_anew_after_kill(state: Path) -> None:
-    first = start_server(state, detached=True)
-    os.kill(first.pid, signal.SIGKILL)
-    os.waitpid(first.pid, 0)
-    second = start_server(state, first.port, detached=True)
-    try:
-        assert (second.port, second.pid != first.pid) == (first.port, True)
-    finally:
-        stop_server(second)
 
 
 def test_browser_on_localhost_is_served_and_others_are_not(server_uri: str) -> None:

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audioml.errors import StoreError
-from audioml.store.clips import ROW_GROUP_CLIPS, Clip, read_clips, write_clips
+from audioml.store.clips import ROW_GROUP_CLIPS, Clip, Packer, count_rows, read_clips, write_clips
 from audioml.store.files import hash_bytes
 
 
@@ -63,3 +63,38 @@ def test_errors(tmp_path):
     path = tmp_path / write_clips(tmp_path, make_clips(2))
     with pytest.raises(StoreError, match="rows 0 to 1, but row 2"):
         read_clips(path, [0, 2])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(1, 400), st.floats(0.1, 9.0)), min_size=1, max_size=60))
+def test_packed_shards_are_whole_bounded_and_even(tmp_path, shapes):
+    clips = [Clip(hash_bytes(data), f"{i}", data) for i, (n, _) in enumerate(shapes) for data in [bytes([i]) * n]]
+    packer = Packer(tmp_path, max_bytes=1000, max_s=10)
+    for clip, (_, duration_s) in zip(clips, shapes, strict=True):
+        packer.add(clip, duration_s)
+        packer.add(clip, duration_s)
+    places = packer.finish()
+    assert set(places) == {clip.clip_id for clip in clips}
+    fills, data = {}, {}
+    for clip, (_, duration_s) in zip(clips, shapes, strict=True):
+        place = places[clip.clip_id]
+        fills.setdefault(place.shard, []).append(packer.share(len(clip.data), duration_s))
+        data.setdefault(place.shard, []).append((clip.clip_id, clip.data))
+        assert place.row == len(data[place.shard]) - 1
+    for shard, packed in data.items():
+        assert read_clips(tmp_path / shard) == packed
+        assert count_rows(tmp_path / shard) == len(packed)
+        assert len(packed) == 1 or sum(fills[shard]) <= 1.0 + 1e-6
+    # No clip fills more than 0.9: all shards but the last three are as full as the next clip allows.
+    assert all(sum(fill) > 0.1 for fill in list(fills.values())[:-3])
+
+
+def test_bytes_that_are_not_the_clips_are_not_given_out(tmp_path):
+    clips = make_clips(3, size=500)
+    path = tmp_path / write_clips(tmp_path, clips)
+    data = bytearray(path.read_bytes())
+    data[data.index(clips[1].data) + 100] ^= 1
+    path.write_bytes(data)
+    assert read_clips(path, [0, 2]) == [(clips[0].clip_id, clips[0].data), (clips[2].clip_id, clips[2].data)]
+    with pytest.raises(StoreError, match=f"clip {clips[1].clip_id[:12]} do not match.*audioml check --deep"):
+        read_clips(path)

@@ -13,6 +13,7 @@ from audioml.store.manifest import (
     write_quarantine,
     write_splits,
 )
+from audioml.store.recordings import build_facts
 
 FACTS = {
     name: ("x" if str(kind) == "string" else 1 if str(kind) == "int64" else 0.5)
@@ -21,7 +22,7 @@ FACTS = {
 
 
 def facts(*paths):
-    return [{**{k: v for k, v in FACTS.items() if k != "label"}, "path": path} for path in paths]
+    return build_facts([{**{k: v for k, v in FACTS.items() if k != "label"}, "path": path} for path in paths])
 
 
 def test_columns_order_and_types(tmp_path):

@@ -1,142 +1,137 @@
-import pickle
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from audioml.errors import StoreError
-from audioml.store.files import hash_file, write_json
-from audioml.store.shards import INDEX, open_features, read_shard, write_shard
+from audioml.store import shards
+from audioml.store.files import hash_file
+from audioml.store.shards import ShardWriter, read_shard
 
-SHAPE = (3, 5)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Three shards of 4, 1 and 6 windows whose features count up from 0, and their index."""
-    entries, start = [], 0
-    for number, rows in enumerate([4, 1, 6]):
-        features = np.arange(start, start + rows * 15, dtype=np.float32).reshape(rows, *SHAPE)
-        ids = [f"clip{number}-{row // 2}" for row in range(rows)]
-        sha256 = write_shard(tmp_path / f"{number}.arrow", ids, np.arange(rows) / 2, features)
-        entries.append({"file": f"{number}.arrow", "sha256": sha256, "rows": rows})
-        start += rows * 15
-    write_json(tmp_path / INDEX, {"shape": list(SHAPE), "shards": entries})
-    return tmp_path
+BINS = 3
 
 
-def test_windows_come_in_the_order_of_the_index(folder):
-    features = open_features(folder, verify=True)
-    assert len(features) == 11
-    assert features.shape == SHAPE
-    assert list(features.clip_ids[:5]) == ["clip0-0", "clip0-0", "clip0-1", "clip0-1", "clip1-0"]
-    np.testing.assert_array_equal(features.offsets_s, [0, 0.5, 1, 1.5, 0, 0, 0.5, 1, 1.5, 2, 2.5])
+def make_windows(frames: list[int], seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(BINS, n)).astype(np.float32) for n in frames]
 
 
-@given(indices=st.lists(st.integers(0, 10)))
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_take_is_indexing(folder, indices):
-    taken = open_features(folder).take(indices)
-    assert taken.dtype == np.float32
-    np.testing.assert_array_equal(taken, np.arange(165.0).reshape(11, *SHAPE)[np.array(indices, int)])
+def count_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-@pytest.mark.parametrize("index", [-1, 11])
-def test_a_window_that_is_not_there_is_an_error(folder, index):
-    with pytest.raises(IndexError, match="windows are 0 to 10"):
-        open_features(folder).take([0, index])
+def write(path: Path, windows: list[np.ndarray], at_once: int = 1000) -> ShardWriter:
+    with ShardWriter(path, BINS, {"feature": "logmel"}) as writer:
+        for start in range(0, len(windows), at_once):
+            part = range(start, min(start + at_once, len(windows)))
+            writer.add([f"ü{i // 2}" for i in part], [i / 4 for i in part], [windows[i] for i in part])
+    return writer
 
 
-def test_features_are_views_of_the_file_and_taken_ones_are_copies(folder):
-    features = open_features(folder)
-    assert not features.shards[0].flags.writeable
-    assert not features.shards[0].flags.owndata
-    taken = features.take([0])
-    taken += 1
-    assert features.shards[0][0, 0, 0] == 0
+@given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 5), st.sampled_from([16, 400, 1 << 20]))
+@settings(max_examples=40, deadline=None)
+def test_other_readers_read_what_is_written_and_the_bytes_follow_from_the_rows(
+    tmp_path_factory: pytest.TempPathFactory, frames: list[int], at_once: int, block_bytes: int
+) -> None:
+    folder, windows = tmp_path_factory.mktemp("shards"), make_windows(frames)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "BLOCK_BYTES", block_bytes)
+        writer, other = write(folder / "a.arrow", windows), write(folder / "b.arrow", windows, at_once)
+    assert writer.sha256 == hash_file(folder / "a.arrow") == hash_file(folder / "b.arrow") == other.sha256
+    assert writer.rows == len(frames)
+    assert writer.size_bytes == (folder / "a.arrow").stat().st_size
+    table = pa.ipc.open_file(str(folder / "a.arrow")).read_all()
+    assert table.column_names == ["clip_id", "offset_s", "frames", "feature"]
+    assert table["clip_id"].to_pylist() == [f"ü{i // 2}" for i in range(len(frames))]
+    assert table["offset_s"].to_pylist() == [i / 4 for i in range(len(frames))]
+    assert table["frames"].to_pylist() == frames
+    assert table["feature"].to_pylist() == [window.ravel().tolist() for window in windows]
+    shard = read_shard(folder / "a.arrow")
+    assert (shard.bins, len(shard), shard.frames.tolist()) == (BINS, len(frames), frames)
+    assert shard.clip_ids.tolist() == table["clip_id"].to_pylist()
+    assert shard.offsets_s.tolist() == table["offset_s"].to_pylist()
 
 
-def test_nothing_is_allocated_when_features_are_opened(folder):
-    before = pa.total_allocated_bytes()
-    features = open_features(folder)
-    assert pa.total_allocated_bytes() - before < sum(shard.nbytes for shard in features.shards)
+def test_a_window_that_exceeds_a_block_has_one_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "BLOCK_BYTES", 5 * BINS * 4)
+    write(tmp_path / "a.arrow", make_windows([2, 2, 2, 5, 1, 9, 1]))
+    assert read_shard(tmp_path / "a.arrow").block_rows.tolist() == [2, 1, 1, 1, 1, 1]
 
 
-def test_a_pickled_set_opens_the_files_anew(folder):
-    features = open_features(folder)
-    pickled = pickle.dumps(features)
-    assert len(pickled) < 500
-    np.testing.assert_array_equal(pickle.loads(pickled).take([4, 10]), features.take([4, 10]))
+def test_a_file_of_many_blocks_takes_the_memory_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block_bytes, n_blocks = 256 * 1024, 40
+    monkeypatch.setattr(shards, "BLOCK_BYTES", block_bytes)
+    window = np.zeros((BINS, block_bytes // 4 // BINS // 8), np.float32)
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        with ShardWriter(tmp_path / "a.arrow", BINS) as writer:
+            for _ in range(8 * n_blocks):
+                writer.add(["a"], [0], [window])
+        peak_bytes = tracemalloc.get_traced_memory()[1] + pool.max_memory()
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+    assert len(read_shard(tmp_path / "a.arrow").block_rows) == n_blocks
+    # The block, and copies of it on their way to the file.
+    assert peak_bytes < 4 * block_bytes
 
 
-@given(
-    features=arrays(np.float32, st.tuples(*[st.integers(1, 6)] * 3), elements=st.floats(width=32, allow_nan=False)),
-)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_written_is_read(tmp_path, features):
-    ids = [f"ü{i}" for i in range(len(features))]
-    offsets_s = np.linspace(-1, 1, len(features))
-    sha256 = write_shard(tmp_path / "a.arrow", ids, offsets_s, features, {"feature": "logmel"})
-    assert sha256 == hash_file(tmp_path / "a.arrow")
-    assert sha256 == write_shard(tmp_path / "b.arrow", ids, offsets_s, features, {"feature": "logmel"})
-    shard = read_shard(tmp_path / "a.arrow")
-    assert list(shard.clip_ids) == ids
-    np.testing.assert_array_equal(shard.offsets_s, offsets_s)
-    np.testing.assert_array_equal(shard.features, features)
-
-
-def test_a_transposed_array_is_written_in_c_order(tmp_path):
+def test_an_array_of_windows_is_as_a_list_of_them_in_c_order(tmp_path: Path) -> None:
     features = np.arange(30, dtype=np.float32).reshape(2, 5, 3).transpose(0, 2, 1)
-    write_shard(tmp_path / "a.arrow", ["a", "b"], [0, 0], features)
-    np.testing.assert_array_equal(read_shard(tmp_path / "a.arrow").features, features)
+    for name, windows in {"a": features, "b": [features[0].copy(), features[1].copy()]}.items():
+        with ShardWriter(tmp_path / name, BINS) as writer:
+            writer.add(["a", "b"], [0, 0], windows)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    np.testing.assert_array_equal(read_shard(tmp_path / "a").blocks[0], features.ravel())
 
 
-def test_other_arrow_readers_read_a_shard(folder):
-    table = pa.ipc.open_file(str(folder / "0.arrow")).read_all()
-    assert table.column_names == ["clip_id", "offset_s", "feature"]
-    assert table["feature"].to_pylist()[1] == list(range(15, 30))
+def test_features_are_views_of_the_file_and_leave_no_descriptor_open(tmp_path: Path) -> None:
+    write(tmp_path / "a.arrow", make_windows([4000]))
+    allocated, descriptors = pa.total_allocated_bytes(), count_descriptors()
+    shard = read_shard(tmp_path / "a.arrow")
+    assert pa.total_allocated_bytes() - allocated < shard.blocks[0].nbytes / 2
+    assert count_descriptors() == descriptors
+    assert not shard.blocks[0].flags.writeable
+    assert "a.arrow" in Path("/proc/self/maps").read_text()
 
 
-def test_a_missing_index_says_how_to_make_it(tmp_path):
-    with pytest.raises(StoreError, match="audioml run featurize"):
-        open_features(tmp_path)
+@pytest.mark.parametrize("shape", [(BINS + 1, 5), (5,)])
+def test_an_error_leaves_the_file_that_was_there_and_no_other(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    write(tmp_path / "a.arrow", make_windows([3]))
+    before = (tmp_path / "a.arrow").read_bytes()
+    with pytest.raises(ValueError, match=r"expected \(3, frames\)"):
+        write(tmp_path / "a.arrow", [*make_windows([4]), np.zeros(shape, np.float32)], at_once=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.arrow"]
+    assert (tmp_path / "a.arrow").read_bytes() == before
 
 
-def test_a_damaged_index_is_named(folder):
-    (folder / INDEX).write_text('{"shape": [3,')
-    with pytest.raises(StoreError, match=r"index\.json is damaged"):
-        open_features(folder)
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(sink: object, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shards._HashingSink, "write", refuse)
+    with pytest.raises(StoreError, match=r"disk .* is full: a\.arrow cannot be written\. Nothing half-written stays"):
+        write(tmp_path / "a.arrow", make_windows([4]))
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_shard_is_named(folder):
-    (folder / "1.arrow").unlink()
-    with pytest.raises(StoreError, match=r"1\.arrow is missing.*dvc checkout"):
-        open_features(folder)
-
-
-@pytest.mark.parametrize("kept", [0, 7, 100, 600])
-def test_a_truncated_shard_is_named(folder, kept):
-    path = folder / "2.arrow"
-    path.write_bytes(path.read_bytes()[:kept])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_shard_is_named(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "2.arrow"
+    write(path, make_windows([5, 5]))
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(StoreError, match=r"2\.arrow is not a whole feature shard"):
-        open_features(folder)
+        read_shard(path)
 
 
-def test_a_flipped_bit_is_found_when_asked_for(folder):
-    path = folder / "1.arrow"
-    data = bytearray(path.read_bytes())
-    at = data.find(np.float32(61).tobytes())
-    data[at] ^= 1
-    path.write_bytes(data)
-    open_features(folder)
-    with pytest.raises(StoreError, match=r"1\.arrow has the checksum .*dvc checkout"):
-        open_features(folder, verify=True)
-
-
-def test_a_shard_of_another_shape_is_named(folder):
-    write_shard(folder / "1.arrow", ["a"], [0], np.zeros((1, 5, 3), np.float32))
-    with pytest.raises(StoreError, match=r"1\.arrow holds features of shape \(1, 5, 3\)"):
-        open_features(folder)
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"1\.arrow is missing.*dvc checkout"):
+        read_shard(tmp_path / "1.arrow")
