@@ -42,7 +42,7 @@ class Params(Section):
     """Stride over frames of the first convolution; 1 in the paper."""
 
 
-def build(params: Params, input_shape: tuple[int, int]) -> nn.Module:
+def build(params: Params, input_shape: tuple[int, int | None]) -> nn.Module:
     """Return the network without head for inputs of shape (bins, frames).
 
     It maps float32 (n, bins, frames) to (n, width, frames'), where `width` is an attribute and frames'

@@ -28,7 +28,7 @@ class Params(Section):
     """Share of the last convolution's channels that training drops."""
 
 
-def build(params: Params, input_shape: tuple[int, int]) -> nn.Module:
+def build(params: Params, input_shape: tuple[int, int | None]) -> nn.Module:
     """Return the network without head.
 
     It maps float32 (n, bins, frames) to (n, width, frames'), where `width` is an attribute and frames' is frames

@@ -35,6 +35,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):  # type: ignore[misc]
 class EpochKeeper(Checkpoint):  # type: ignore[misc]
     """After each epoch: adds to the history, tells the tracker, saves, and stops when nothing gets better.
 
+    It saves within epochs as well, every `checkpoint_every_steps`.
+
     The history is part of each checkpoint, and whether to stop follows from it alone, so a resumed run
     stops where an undisturbed one does.
     """
@@ -46,15 +48,24 @@ class EpochKeeper(Checkpoint):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this."""
-        return {"history": self.history}
+        return {"history": self.history, "seconds": time.perf_counter() - self._started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the history of a checkpoint."""
+        """Take up the history of a checkpoint, and the clock of its epoch."""
         self.history = list(state_dict["history"])
+        self._started = time.perf_counter() - state_dict["seconds"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of the epoch."""
         self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within the epoch; its end is saved when validation has run."""
+        every, last = self.params.checkpoint_every_steps, batch_idx + 1 == trainer.num_training_batches
+        if every and trainer.global_step % every == 0 and not last:
+            trainer.save_checkpoint(self.folder / LAST)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record and save the epoch; validation has run by now."""

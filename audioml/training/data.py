@@ -1,39 +1,50 @@
-"""Batches of feature windows for Lightning, read from memory-mapped shards."""
+"""The windows that are learned from: those of a split, with what is to be learned of each clip."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from numpy.typing import ArrayLike, NDArray
 
 from audioml.errors import DatasetError
-from audioml.training.seeds import derive_seed
+from audioml.training.order import StoredOrder
 
-READ_WINDOWS = 1024
-"""Windows read at a time where all are read in order."""
+READ_BYTES = 16 << 20
+"""Read at a time where all windows are read in order."""
 MIN_STD = 1e-3
 """Bins that never change are not blown up by standardisation; log-mel levels in dB vary by some 10."""
 
 
 class Features(Protocol):
-    """Windows of all clips, as `audioml.store.shards.open_features` gives them."""
+    """Windows of all clips, as `audioml.store.features.open_features` gives them."""
+
+    @property
+    def shape(self) -> tuple[int, int | None]:
+        """(bins, frames) of one window; frames is None where each has its own."""
 
     @property
     def clip_ids(self) -> NDArray[np.object_]:
         """The clip of each window."""
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(bins, frames) of one window."""
+    def frames(self) -> NDArray[np.int32]:
+        """The frames of each window."""
 
-    def take(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the windows at these positions, float32 (n, bins, frames)."""
+    @property
+    def shard_starts(self) -> NDArray[np.int64]:
+        """The first window of each shard."""
+
+    @property
+    def quarantined(self) -> Mapping[str, str]:
+        """The clips that could not be made into features, and why."""
+
+    def take(
+        self, indices: ArrayLike, fill: ArrayLike = 0.0, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the windows at these positions, float32 (n, bins, frames), shorter ones followed by `fill`."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +61,20 @@ class Windows:
     truth: NDArray[np.generic]
     """One row a clip, as the task compares them."""
 
+    @property
+    def frames(self) -> NDArray[np.int32]:
+        """Frames of each window."""
+        return self.features.frames[self.rows]
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Features (n, bins, frames), targets (n, ...) and clips (n,)."""
+    @property
+    def shards(self) -> NDArray[np.int64]:
+        """The shard of each window."""
+        return np.searchsorted(self.features.shard_starts, self.rows, side="right") - 1
+
+    @property
+    def window_bytes(self) -> int:
+        """Of the average window's features."""
+        return max(1, int(4 * self.features.shape[0] * self.frames.mean()))
 
 
 def select_windows(
@@ -79,78 +101,15 @@ def select_windows(
 
 def measure_bins(windows: Windows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return mean and standard deviation of each bin over all windows and frames, each float32 (bins,)."""
-    bins, _ = windows.features.shape
+    features, frames = windows.features, windows.frames
+    bins = features.shape[0]
+    at_once = max(1, READ_BYTES // (4 * bins * max(1, int(frames.max()))))
     n, total, squares = 0, np.zeros(bins), np.zeros(bins)
-    for start in range(0, len(windows.rows), READ_WINDOWS):
-        block = windows.features.take(windows.rows[start : start + READ_WINDOWS]).astype(np.float64)
+    for positions in StoredOrder(frames, np.arange(len(frames)), at_once).batches(0):
+        block = features.take(windows.rows[positions]).astype(np.float64)
         n += block.shape[0] * block.shape[2]
         total += block.sum(axis=(0, 2))
         squares += np.square(block).sum(axis=(0, 2))
     mean = total / n
     std = np.sqrt(np.maximum(squares / n - mean**2, 0.0))
     return mean.astype(np.float32), np.maximum(std, MIN_STD).astype(np.float32)
-
-
-def train_loader(
-    windows: Windows, seed: int, first_epoch: int, batch_size: int, rank: int = 0, n_ranks: int = 1
-) -> DataLoader[Batch]:
-    """Return shuffled batches; the order follows from the seed and the epoch alone, counted from 0."""
-    return _load(windows, ShuffledBatches(len(windows.rows), batch_size, seed, first_epoch, rank, n_ranks))
-
-
-def validation_loader(windows: Windows, batch_size: int, rank: int = 0, n_ranks: int = 1) -> DataLoader[Batch]:
-    """Return batches in stored order; each process gets whole clips."""
-    mine = np.flatnonzero(windows.clips % n_ranks == rank)
-    return _load(windows, _split(mine, batch_size))
-
-
-class ShuffledBatches(Sampler[list[int]]):
-    """Positions of windows, batch by batch, of sizes that differ by one at most.
-
-    Every process gets the same number of windows; where they don't divide evenly some come twice.
-    """
-
-    def __init__(
-        self, n: int, batch_size: int, seed: int, first_epoch: int = 0, rank: int = 0, n_ranks: int = 1
-    ) -> None:
-        self.n, self.batch_size, self.seed, self.rank, self.n_ranks = n, batch_size, seed, rank, n_ranks
-        # Lightning draws the first order of a resumed run before it says which epoch that is.
-        self.epoch = first_epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration is for. Lightning calls this before each but the first."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self._n_mine // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng(derive_seed(self.seed, "shuffle", self.epoch)).permutation(self.n)
-        mine = np.resize(order, self._n_mine * self.n_ranks)[self.rank :: self.n_ranks]
-        return iter(_split(mine, self.batch_size))
-
-    @property
-    def _n_mine(self) -> int:
-        return -(-self.n // self.n_ranks)
-
-
-class _WindowDataset(Dataset[Batch]):
-    """Indexed by a whole batch of positions, so that a batch is one read."""
-
-    def __init__(self, windows: Windows) -> None:
-        self.windows = windows
-
-    def __getitem__(self, positions: list[int]) -> Batch:
-        clips = self.windows.clips[positions]
-        features = self.windows.features.take(self.windows.rows[positions])
-        return torch.from_numpy(features), torch.from_numpy(self.windows.targets[clips]), torch.from_numpy(clips)
-
-
-def _split(positions: NDArray[np.int64], batch_size: int) -> list[list[int]]:
-    n_batches = -(-len(positions) // batch_size)
-    return [part.tolist() for part in np.array_split(positions, n_batches)] if n_batches else []
-
-
-def _load(windows: Windows, batches: Sampler[list[int]] | list[list[int]]) -> DataLoader[Batch]:
-    # batch_size None: the sampler's items are batches already.
-    return DataLoader(_WindowDataset(windows), batch_size=None, sampler=batches)

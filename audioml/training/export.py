@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,19 @@ CHECKED_BATCHES = (1, 3)
 """Batch sizes that are compared; that there are two shows that the size is free."""
 
 
-def export_onnx(network: Network, example: Tensor, path: Path) -> float:
+def export_onnx(network: Network, examples: Sequence[Tensor], path: Path, any_frames: bool = False) -> float:
     """Write a network as one self-contained ONNX file and return its largest difference to torch.
 
     Parameters
     ----------
     network
         Maps float32 (n, bins, frames) to (n, ...).
-    example
-        Features of a few windows, float32 (n, bins, frames), n at least 1: what is compared.
+    examples
+        Features of a few windows, each float32 (n, bins, frames), n at least 1: what is compared.
     path
         Written atomically. Input `features`, output `outputs`, any n.
+    any_frames
+        The ONNX model takes windows of any length; else of the examples' only.
 
     Raises
     ------
@@ -41,21 +44,22 @@ def export_onnx(network: Network, example: Tensor, path: Path) -> float:
         When onnxruntime's outputs differ by more than 1e-4.
     """
     network = network.to("cpu").eval()
+    free = {0: torch.export.Dim("n")} | ({2: torch.export.Dim("frames")} if any_frames else {})
     with write_atomic(path) as temporary:
         with quiet(EXPORTERS, [".*"]), torch.no_grad():
             program = torch.onnx.export(
                 network,
                 # Two, because an example of one would fix the size.
-                (example[:1].repeat(2, 1, 1),),
+                (max(examples, key=lambda example: example.shape[2])[:1].repeat(2, 1, 1),),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_shapes={"features": {0: torch.export.Dim("n")}},
+                dynamic_shapes={"features": free},
                 dynamo=True,
                 verbose=False,
             )
             assert program is not None
             program.save(str(temporary), external_data=False)
-        error = max(_compare(network, example, n, temporary) for n in CHECKED_BATCHES)
+        error = max(_compare(network, example, n, temporary) for example in examples for n in CHECKED_BATCHES)
         if not error <= MAX_ERROR:
             raise StepError(
                 f"The ONNX model differs from the trained one by {error:.2g} (at most {MAX_ERROR:g} is allowed): "

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytorch_lightning as pl
-import torch
+from numpy.typing import NDArray
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from audioml.errors import DatasetError
+from audioml.features._window import window_samples
 from audioml.params import Params
 from audioml.plugins import load_plugin
 from audioml.training.checkpoints import (
@@ -25,12 +27,13 @@ from audioml.training.checkpoints import (
     is_finished,
     read_history,
 )
-from audioml.training.data import Features, Windows, measure_bins, select_windows, train_loader, validation_loader
+from audioml.training.data import Features, Windows, measure_bins, select_windows
+from audioml.training.loader import WindowLoader
 from audioml.training.module import TrainingModule
-from audioml.training.network import Network
+from audioml.training.network import Network, build_network
+from audioml.training.order import ShuffledOrder, StoredOrder
 from audioml.training.progress import ProgressLines
 from audioml.training.quiet import quiet
-from audioml.training.seeds import derive_seed
 from audioml.training.tracker import NullTracker, Tracker
 
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ class FitResult:
     targets: dict[str, Any]
     history: History
     n_parameters: int
+    n_quarantined: int
+    """Clips that were left out as there are no features of them."""
 
     @property
     def best(self) -> Mapping[str, float]:
@@ -77,7 +82,7 @@ def fit(
     params
         All params; `seed`, `task`, `model`, `augment` and `training` matter here.
     features
-        Windows of all clips.
+        Windows of all clips; those in quarantine are left out.
     manifest, splits
         One row a clip; joined by `clip_id`.
     state
@@ -90,7 +95,9 @@ def fit(
     Raises
     ------
     DatasetError
-        When a split is empty, or a label is in validation only.
+        When a split is empty, a label is in validation only, or a clip that is not in quarantine has no features.
+    ParamsError
+        When the model needs windows of one length, and each clip has its own.
     StepError
         When training diverges.
     """
@@ -104,8 +111,8 @@ def fit(
         for row in history:
             tracker.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
     if not is_finished(history, params.training):
-        history = _train(params, learning, len(history), state, tracker if first else NullTracker())
-    return FitResult(state / BEST, learning.targets, history, learning.network.n_parameters)
+        history = _train(params, learning, state, tracker if first else NullTracker())
+    return FitResult(state / BEST, learning.targets, history, learning.network.n_parameters, learning.n_quarantined)
 
 
 def is_first_process() -> bool:
@@ -123,19 +130,24 @@ class _Learning:
     targets: dict[str, Any]
     train: Windows
     validation: Windows
+    silence: NDArray[np.float32] | None
+    """What follows shorter windows in a batch, (bins,); None where all are of one length."""
+    n_quarantined: int
 
     def describe(self) -> dict[str, Any]:
         """Return what a tracker is told before the first epoch."""
-        return {
+        counts = {
             "n_parameters": self.network.n_parameters,
             "train_clips": len(self.train.truth),
             "validation_clips": len(self.validation.truth),
         }
+        return counts | ({"quarantined_clips": self.n_quarantined} if self.n_quarantined else {})
 
 
 def _prepare(params: Params, features: Features, manifest: pd.DataFrame, splits: pd.DataFrame) -> _Learning:
     task, task_params = load_plugin("tasks", params.task.name), params.plugin_section("tasks")
-    train_clips, validation_clips = (_clips_of(manifest, splits, name) for name in ("train", "validation"))
+    usable = manifest[~manifest["clip_id"].isin(list(features.quarantined))]
+    train_clips, validation_clips = (_clips_of(usable, splits, name) for name in ("train", "validation"))
     targets = task.fit_targets(task_params, train_clips)
     train, validation = (
         select_windows(
@@ -148,7 +160,9 @@ def _prepare(params: Params, features: Features, manifest: pd.DataFrame, splits:
     )
     network = build_network(params, targets, features.shape)
     network.set_standardisation(*measure_bins(train))
-    return _Learning(network, task, task_params, targets, train, validation)
+    silence = silent_bins(params) if features.shape[1] is None else None
+    n_quarantined = len(manifest) - len(usable)
+    return _Learning(network, task, task_params, targets, train, validation, silence, n_quarantined)
 
 
 def _clips_of(manifest: pd.DataFrame, splits: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -161,7 +175,7 @@ def _clips_of(manifest: pd.DataFrame, splits: pd.DataFrame, name: str) -> pd.Dat
     return chosen
 
 
-def _train(params: Params, learning: _Learning, first_epoch: int, state: Path, tracker: Tracker) -> History:
+def _train(params: Params, learning: _Learning, state: Path, tracker: Tracker) -> History:
     training = params.training
     keeper = EpochKeeper(state, training, tracker)
     with quiet(LIGHTNING, NOISE):
@@ -181,8 +195,7 @@ def _train(params: Params, learning: _Learning, first_epoch: int, state: Path, t
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        batches = (training.batch_size, trainer.global_rank, trainer.world_size)
-        train = train_loader(learning.train, params.seed, first_epoch, *batches)
+        train, validation = _make_loaders(learning, training.batch_size, params.seed, trainer)
         module = TrainingModule(
             learning.network,
             learning.task,
@@ -198,25 +211,31 @@ def _train(params: Params, learning: _Learning, first_epoch: int, state: Path, t
         trainer.fit(
             module,
             train,
-            validation_loader(learning.validation, *batches),
+            validation,
             ckpt_path=last if last.exists() else None,
             weights_only=True,
         )
     return keeper.history
 
 
-def build_network(params: Params, targets: dict[str, Any], input_shape: tuple[int, int]) -> Network:
-    """Return the network of the params with initial weights that follow from the seed."""
-    torch.manual_seed(derive_seed(params.seed, "weights"))
-    model = load_plugin("models", params.model.name).build(params.plugin_section("models"), input_shape)
-    task = load_plugin("tasks", params.task.name)
-    head = task.build_head(params.plugin_section("tasks"), targets, model.width)
-    return Network(model, head, input_shape[0])
+def _make_loaders(
+    learning: _Learning, batch_size: int, seed: int, trainer: pl.Trainer
+) -> tuple[WindowLoader, WindowLoader]:
+    """Return the loaders of this process. In validation each gets whole clips, and nothing is padded."""
+    rank, n_ranks = trainer.global_rank, trainer.world_size
+    pin_memory = trainer.strategy.root_device.type == "cuda"
+    train, validation = learning.train, learning.validation
+    shuffled = ShuffledOrder(train.frames, train.shards, train.window_bytes, batch_size, seed, rank, n_ranks)
+    stored = StoredOrder(validation.frames, np.flatnonzero(validation.clips % n_ranks == rank), batch_size)
+    return (
+        WindowLoader(train, shuffled, learning.silence, pin_memory),
+        WindowLoader(validation, stored, pin_memory=pin_memory),
+    )
 
 
-def load_network(params: Params, checkpoint: Path, targets: dict[str, Any], input_shape: tuple[int, int]) -> Network:
-    """Return the network with the weights of a checkpoint, ready for inference."""
-    network = build_network(params, targets, input_shape)
-    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
-    return network.eval()
+def silent_bins(params: Params) -> NDArray[np.float32]:
+    """Return what the feature makes of silence, one number a bin, float32 (bins,)."""
+    section = params.plugin_section("features")
+    silence = np.zeros((1, window_samples(section)), np.float32)
+    features: NDArray[np.float32] = load_plugin("features", params.features.name).extract(section, silence)
+    return features[0, :, features.shape[2] // 2]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from audioml.params import Section, TrainingParams
 from audioml.plugins import load_plugin
-from audioml.training.data import Batch, Windows
+from audioml.training.data import Windows
+from audioml.training.loader import Batch
 from audioml.training.network import Network
 from audioml.training.seeds import derive_seed
 
@@ -50,12 +51,14 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self._outputs: list[tuple[Tensor, Tensor]] = []
 
     def on_train_epoch_start(self) -> None:
-        """Start the sums of the epoch."""
+        """Start the sums of the epoch, and its order. A fit that is taken up in mid-epoch has both from there."""
         self._loss_sum = torch.zeros(2, dtype=torch.float64)
+        # Lightning tells samplers of torch's own loader only.
+        self.trainer.train_dataloader.set_epoch(self.current_epoch)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of an augmented batch."""
-        features, targets, _ = batch
+        features, targets = batch.features, batch.targets
         where = (self.current_epoch, batch_index, self.global_rank)
         # Dropout draws from the global generator, as do Lightning and the loaders, and at other moments in a
         # resumed run: so it is seeded at every step.
@@ -67,14 +70,25 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self._loss_sum += torch.tensor([float(loss.detach()) * len(features), len(features)], dtype=torch.float64)
         return loss
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the sums of the epoch so far, those of each process; all processes call this."""
+        sums = self._loss_sum.to(self.device)
+        gathered = self.all_gather(sums) if self.trainer.world_size > 1 else sums.unsqueeze(0)
+        checkpoint["loss_sums"] = gathered.cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with this process's sums."""
+        sums = checkpoint["loss_sums"]
+        if len(sums) == self.trainer.world_size:
+            self._loss_sum = sums[self.global_rank].clone()
+
     def on_validation_epoch_start(self) -> None:
         """Forget the outputs of the epoch before."""
         self._outputs = []
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Keep the raw outputs; they are judged per clip when all are there."""
-        features, _, clips = batch
-        self._outputs.append((self.network(features).float().cpu(), clips.cpu()))
+        self._outputs.append((self.network(batch.features).float().cpu(), batch.clips.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Measure the loss over windows and the task's primary metric over clips, over all processes."""

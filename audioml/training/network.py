@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from audioml.errors import ParamsError
+from audioml.params import FILE_NAME, Params
+from audioml.plugins import load_plugin
+from audioml.training.seeds import derive_seed
 
 
 class Network(nn.Module):
@@ -36,3 +42,34 @@ class Network(nn.Module):
     def n_parameters(self) -> int:
         """How many numbers are learned."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+def build_network(params: Params, targets: dict[str, Any], input_shape: tuple[int, int | None]) -> Network:
+    """Return the network of the params with initial weights that follow from the seed.
+
+    Raises
+    ------
+    ParamsError
+        When the model needs windows of one length, and these have each their own.
+    """
+    torch.manual_seed(derive_seed(params.seed, "weights"))
+    plugin = load_plugin("models", params.model.name)
+    if input_shape[1] is None and getattr(plugin, "FIXED_FRAMES", False):
+        raise ParamsError(
+            f"{FILE_NAME}: the model {params.model.name!r} needs windows of one length, but 'features.length' is "
+            "'whole', so each clip has its own. Set features.length to pad or segment, or choose another model."
+        )
+    model = plugin.build(params.plugin_section("models"), input_shape)
+    task = load_plugin("tasks", params.task.name)
+    head = task.build_head(params.plugin_section("tasks"), targets, model.width)
+    return Network(model, head, input_shape[0])
+
+
+def load_network(
+    params: Params, checkpoint: Path, targets: dict[str, Any], input_shape: tuple[int, int | None]
+) -> Network:
+    """Return the network with the weights of a checkpoint, ready for inference."""
+    network = build_network(params, targets, input_shape)
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
+    return network.eval()

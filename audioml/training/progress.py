@@ -33,10 +33,13 @@ class ProgressLines(pl.Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar; say so if a killed fit is taken up."""
-        if trainer.current_epoch > 0:
-            self.console.print(f"resumes after epoch {trainer.current_epoch}/{self.max_epochs}", markup=False)
-        total = self.max_epochs * trainer.num_training_batches
-        done = trainer.current_epoch * trainer.num_training_batches
+        batches = trainer.num_training_batches
+        done = trainer.global_step
+        if done > 0:
+            epochs, rest = divmod(done, batches)
+            where = f" and {rest}/{batches} batches" if rest else ""
+            self.console.print(f"resumes after epoch {epochs}/{self.max_epochs}{where}", markup=False)
+        total = self.max_epochs * batches
         self._bar = self._progress.add_task(
             "train", total=total, completed=done, epoch=trainer.current_epoch + 1, max_epochs=self.max_epochs
         )

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from audioml.errors import StepError
 from audioml.training.export import export_onnx
-from audioml.training.fit import build_network
-from audioml.training.network import Network
+from audioml.training.network import Network, build_network
 
 from ._synthetic import SHAPE, make_params
 
@@ -23,23 +22,27 @@ def make_network() -> Network:
     return network
 
 
-def test_onnx_gives_what_torch_gives_for_any_batch_size(tmp_path: Path) -> None:
+def test_onnx_gives_what_torch_gives_for_any_batch_size_and_length(tmp_path: Path) -> None:
     network, path = make_network(), tmp_path / "model.onnx"
-    example = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0)) * 5 - 40
-    assert export_onnx(network, example, path) < 1e-5
+    generator = torch.Generator().manual_seed(0)
+    examples = [torch.randn(4, SHAPE[0], frames, generator=generator) * 5 - 40 for frames in (1, 20)]
+    assert export_onnx(network, examples, path, any_frames=True) < 1e-5
     session = onnxruntime.InferenceSession(str(path))
-    for n in (1, 2, 7):
-        features = torch.randn(n, *SHAPE) * 5 - 40
+    for n, frames in ((1, 20), (2, 1), (7, 2), (2, 333)):
+        features = torch.randn(n, SHAPE[0], frames) * 5 - 40
         with torch.no_grad():
             expected = network.eval()(features)
         (found,) = session.run(["outputs"], {"features": features.numpy()})
         np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
 
-def test_onnx_is_one_file(tmp_path: Path) -> None:
-    export_onnx(make_network(), torch.zeros(1, *SHAPE), tmp_path / "model.onnx")
+def test_onnx_of_windows_of_one_length_takes_any_batch_size_and_no_other_length(tmp_path: Path) -> None:
+    network, path = make_network(), tmp_path / "model.onnx"
+    export_onnx(network, [torch.zeros(1, *SHAPE)], path)
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
-    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    (taken,) = onnxruntime.InferenceSession(str(path)).get_inputs()
+    assert taken.shape == ["n", *SHAPE]
 
 
 class Unstable(nn.Module):
@@ -55,5 +58,5 @@ class Unstable(nn.Module):
 def test_wrong_export_is_refused_and_nothing_written(tmp_path: Path) -> None:
     network = Network(Unstable(), nn.Flatten(), SHAPE[0])
     with pytest.raises(StepError, match="differs from the trained one"):
-        export_onnx(network, torch.ones(1, *SHAPE), tmp_path / "model.onnx")
+        export_onnx(network, [torch.ones(1, *SHAPE)], tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

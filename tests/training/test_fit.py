@@ -1,18 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from audioml.errors import DatasetError, StepError
+from audioml.errors import DatasetError, ParamsError, StepError
 from audioml.params import Params
 from audioml.training.checkpoints import BEST, LAST
-from audioml.training.fit import FitResult, fit, load_network
+from audioml.training.fit import FitResult, fit, silent_bins
+from audioml.training.network import build_network, load_network
 from audioml.training.tracker import MemoryTracker, Tracker
 
-from ._synthetic import LABELS, SHAPE, make_data, make_params
+from ._synthetic import BINS, FRAMES, LABELS, SHAPE, MemoryFeatures, make_data, make_params
 
 
 class Killed(BaseException):
@@ -30,8 +33,24 @@ class KillingTracker(MemoryTracker):
         super().log_metrics(metrics, step)
 
 
-def run(state: Path, params: Params, tracker: Tracker | None = None) -> FitResult:
-    features, manifest, splits = make_data()
+class KillingFeatures(MemoryFeatures):
+    """Kills where a batch of training is read."""
+
+    kill_at = -1
+
+    def take(self, indices: Any, fill: Any = 0.0, out: np.ndarray | None = None) -> np.ndarray:
+        self.kill_at -= out is not None
+        if self.kill_at == 0:
+            raise Killed
+        return super().take(indices, fill, out)
+
+
+def run(
+    state: Path, params: Params, tracker: Tracker | None = None, kill_at: int = -1, frames: Sequence[int] = (FRAMES,)
+) -> FitResult:
+    features, manifest, splits = make_data(frames=frames)
+    features.__class__ = KillingFeatures
+    features.kill_at = kill_at
     return fit(params, features, manifest, splits, state, tracker or MemoryTracker())
 
 
@@ -54,20 +73,49 @@ def test_learns_and_tells_the_tracker(tmp_path: Path) -> None:
     assert result.history[0]["learning_rate"] > result.history[-1]["learning_rate"]
 
 
-@pytest.mark.parametrize("at_epoch", [1, 3, 6])
-def test_killed_run_resumes_bit_for_bit(tmp_path: Path, at_epoch: int) -> None:
-    params = make_params()
-    undisturbed = run(tmp_path / "undisturbed", params)
-    with pytest.raises(Killed):
-        run(tmp_path / "killed", params, KillingTracker(at_epoch))
-    tracker = MemoryTracker()
-    resumed = run(tmp_path / "killed", params, tracker)
-    assert without_seconds(resumed) == without_seconds(undisturbed)
-    assert sorted(tracker.metrics) == [1, 2, 3, 4, 5, 6]
+def assert_equal_runs(one: FitResult, other: FitResult) -> None:
+    assert without_seconds(one) == without_seconds(other)
     for name in (BEST, LAST):
-        one, other = weights(tmp_path / "killed" / name), weights(tmp_path / "undisturbed" / name)
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one)
+        first, second = weights(one.checkpoint.with_name(name)), weights(other.checkpoint.with_name(name))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    return run(tmp_path_factory.mktemp("undisturbed"), make_params())
+
+
+@pytest.mark.parametrize("at_epoch", [1, 3, 6])
+def test_killed_run_resumes_bit_for_bit(tmp_path: Path, at_epoch: int, undisturbed: FitResult) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path, make_params(), KillingTracker(at_epoch))
+    tracker = MemoryTracker()
+    resumed = run(tmp_path, make_params(), tracker)
+    assert sorted(tracker.metrics) == [1, 2, 3, 4, 5, 6]
+    assert_equal_runs(resumed, undisturbed)
+
+
+def kill_in_mid_epoch(state: Path, params: Params, kill_at: int, frames: Sequence[int] = (FRAMES,)) -> None:
+    with pytest.raises(Killed):
+        run(state, params, frames=frames, kill_at=kill_at)
+    loops = torch.load(state / LAST, weights_only=True)["loops"]
+    (loader,) = loops["fit_loop"]["state_dict"]["combined_loader"]
+    assert 0 < loader["n_done"] < loader["n_batches"] == 6
+
+
+@pytest.mark.parametrize("kill_at", [5, 23])
+def test_run_killed_in_mid_epoch_resumes_bit_for_bit(tmp_path: Path, kill_at: int, undisturbed: FitResult) -> None:
+    params = make_params(checkpoint_every_steps=2)
+    kill_in_mid_epoch(tmp_path, params, kill_at)
+    assert_equal_runs(run(tmp_path, params), undisturbed)
+
+
+def test_run_on_whole_clips_killed_in_mid_epoch_resumes_bit_for_bit(tmp_path: Path) -> None:
+    params, frames = make_params({"length": "whole"}, checkpoint_every_steps=2, max_epochs=2), (8, 30, 14, 9)
+    kill_in_mid_epoch(tmp_path / "killed", params, 16, frames)
+    resumed = run(tmp_path / "killed", params, frames=frames)
+    assert_equal_runs(resumed, run(tmp_path / "undisturbed", params, frames=frames))
 
 
 def test_finished_run_is_not_trained_again(tmp_path: Path) -> None:
@@ -86,9 +134,8 @@ def test_seed_changes_the_result(tmp_path: Path) -> None:
     assert one.history[0]["val_loss"] != other.history[0]["val_loss"]
 
 
-def test_load_network_gives_the_best_epoch(tmp_path: Path) -> None:
-    params = make_params()
-    result = run(tmp_path, params)
+def test_load_network_gives_the_best_epoch(undisturbed: FitResult) -> None:
+    params, result = make_params(), undisturbed
     features, manifest, splits = make_data()
     network = load_network(params, result.checkpoint, result.targets, SHAPE)
     ids = set(splits.loc[splits["split"] == "validation", "clip_id"])
@@ -106,6 +153,28 @@ def test_validation_accuracy_is_of_clips_not_windows(tmp_path: Path) -> None:
     assert (result.history[0]["val_accuracy"] * 12) % 1 == pytest.approx(0.0, abs=1e-9)
 
 
+def test_silence_is_what_the_feature_makes_of_it() -> None:
+    np.testing.assert_allclose(silent_bins(make_params()), np.full(BINS, -100.0))
+
+
+def test_a_model_that_needs_windows_of_one_length_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audioml.models.bcresnet.FIXED_FRAMES", True, raising=False)
+    build_network(make_params(), {"labels": LABELS}, SHAPE)
+    with pytest.raises(ParamsError, match=r"'bcresnet' needs windows of one length.*features\.length"):
+        build_network(make_params(), {"labels": LABELS}, (BINS, None))
+
+
+def test_clips_in_quarantine_are_left_out_and_counted(tmp_path: Path) -> None:
+    features, manifest, splits = make_data()
+    features.clip_ids[[0, 4]] = "other"
+    features.quarantined = {"clip000": "unreadable", "clip004": "unreadable"}
+    tracker = MemoryTracker()
+    result = fit(make_params(max_epochs=1), features, manifest, splits, tmp_path, tracker)
+    assert result.n_quarantined == 2
+    counts = {"train_clips": 47, "validation_clips": 11, "quarantined_clips": 2}
+    assert tracker.params == {"n_parameters": result.n_parameters, **counts}
+
+
 def test_empty_split_is_named(tmp_path: Path) -> None:
     features, manifest, splits = make_data()
     with pytest.raises(DatasetError, match="'validation' has no clips"):
@@ -121,7 +190,8 @@ def test_clip_without_features_is_named(tmp_path: Path) -> None:
 
 def test_divergence_says_what_to_do(tmp_path: Path) -> None:
     features, manifest, splits = make_data()
-    features.windows[:] = float("nan")
+    for window in features.windows:
+        window[:] = float("nan")
     with pytest.raises(StepError, match="learning_rate"):
         fit(make_params(max_epochs=1), features, manifest, splits, tmp_path, MemoryTracker())
     assert not (tmp_path / LAST).exists()

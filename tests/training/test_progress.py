@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from audioml.training.progress import ProgressLines
@@ -11,7 +12,7 @@ from audioml.training.progress import ProgressLines
 def show(n_epochs: int, terminal: bool) -> str:
     out = io.StringIO()
     lines = ProgressLines(n_epochs, Console(file=out, force_terminal=terminal, width=100, highlight=False))
-    trainer = SimpleNamespace(num_training_batches=2, current_epoch=0)
+    trainer = SimpleNamespace(num_training_batches=2, current_epoch=0, global_step=0)
     lines.on_train_start(trainer, None)
     for epoch in range(n_epochs):
         trainer.current_epoch = epoch
@@ -28,3 +29,13 @@ def test_log_gets_the_first_and_the_last_of_quick_epochs() -> None:
 def test_terminal_gets_every_epoch() -> None:
     text = show(3, terminal=True)
     assert all(f"epoch   {epoch}/3" in text for epoch in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("step", "where"), [(0, ""), (4, "resumes after epoch 2/5\n"), (5, "resumes after epoch 2/5 and 1/2 batches\n")]
+)
+def test_a_fit_that_is_taken_up_says_where(step: int, where: str) -> None:
+    out = io.StringIO()
+    trainer = SimpleNamespace(num_training_batches=2, current_epoch=step // 2, global_step=step)
+    ProgressLines(5, Console(file=out, width=100, highlight=False)).on_train_start(trainer, None)
+    assert out.getvalue() == where
