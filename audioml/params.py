@@ -7,11 +7,14 @@ long work, and `Params.plugin_section` for one. Loading params imports no plug-i
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from audioml.errors import ParamsError, did_you_mean
 from audioml.plugins import check_plugin, load_plugin
@@ -19,6 +22,11 @@ from audioml.plugins import check_plugin, load_plugin
 FILE_NAME = "params.yaml"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+SECRETS = frozenset(
+    {"account_key", "aws_secret_access_key", "connection_string", "key", "password", "sas_token", "secret", "token"}
+)
+"""Keys of storage options that hold credentials."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 S = TypeVar("S", bound="Section")
 
 
@@ -34,6 +42,18 @@ class PluginSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
     name: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_shape(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"it must be a section with a name; write: {{name: {value}}}")
+        return value
+
+
+def is_url(address: str) -> bool:
+    """Tell a URL from a path."""
+    return _URL.match(address) is not None
+
 
 class DataParams(Section):
     """Where the recordings are. Each layout plug-in subclasses this with its own keys."""
@@ -41,7 +61,10 @@ class DataParams(Section):
     layout: str
     """folder, filename, table or spoken_commands."""
     source: str | None = None
-    """Folder or table file; relative paths start at the workspace. None for layouts that make their clips."""
+    """Folder or table file: a path (relative ones start at the workspace) or a URL that fsspec reads, such as
+    s3://bucket/prefix or https://host/listing/. None for layouts that make their clips."""
+    storage_options: dict[str, Any] = {}
+    """Options of fsspec for a URL, such as endpoint_url; no credentials, which come from the environment."""
     pattern: str | None = None
     """Regular expression searched in each path relative to the source, without extension; its named
     groups become columns."""
@@ -53,7 +76,28 @@ class DataParams(Section):
     def _check_source(cls, source: str | None) -> str | None:
         if source is not None and source.startswith("~"):
             raise ValueError("write the whole path, as DVC does not expand ~")
+        if source is None or not is_url(source):
+            return source
+        if source.startswith("file://"):
+            raise ValueError("write the path alone, without file://")
+        host = urlsplit(source).netloc
+        if not host:
+            raise ValueError("it names no bucket or host; write s3://bucket/prefix or https://host/listing/")
+        if "@" in host:
+            raise ValueError("it holds credentials, which would be kept in git; give them in the environment")
         return source
+
+    @field_validator("storage_options")
+    @classmethod
+    def _check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if secret := sorted(SECRETS & set(_keys(options))):
+            raise ValueError(f"{', '.join(secret)} would be kept in git; give credentials in the environment")
+        return options
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the source is a URL."""
+        return self.source is not None and is_url(self.source)
 
 
 class DataSection(DataParams):
@@ -69,24 +113,29 @@ class FeatureParams(Section):
     """Target rate in Hz; audio of any other rate is resampled with soxr."""
     duration_s: Annotated[float, Field(gt=0)] = 1.0
     """Length of one model input in seconds."""
-    length: Literal["pad", "segment"] = "pad"
+    length: Literal["pad", "segment", "whole"] = "pad"
     """pad: centre-crop longer clips, pad shorter ones with zeros. segment: cut longer clips into
-    windows of `duration_s`; the clip's output is the mean over its windows."""
+    windows of `duration_s`; the clip's output is the mean over its windows. whole: each clip is one window
+    as long as it is, whatever `duration_s` says."""
     segment_hop_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds between windows; None takes half of `duration_s`."""
-    remove_dc: bool = True
-    """Subtract each clip's mean."""
+    device: Annotated[Literal["auto", "cpu", "gpu"], Field(exclude=True)] = "auto"
+    """Where features are computed: auto takes a CUDA GPU if there is one. Not part of what names a feature
+    shard or describes a model: all devices give the same features within 1e-3 of a value."""
 
 
 class IngestParams(Section):
     """How recordings are packed."""
 
     shard_mb: Annotated[float, Field(gt=0)] = 64.0
-    """Packed clips per shard, in megabytes of source files."""
-    shard_clips: Annotated[int, Field(gt=0)] = 2000
-    """Upper bound on clips per shard."""
+    """Packed clips per shard, at most, in megabytes of recordings. A shard is also a work item of featurize."""
+    shard_s: Annotated[float, Field(gt=0)] = 1800.0
+    """Audio per shard, at most, in seconds; a clip counts as half a second at least."""
     max_bad_share: Share = 0.1
     """The run stops when a larger share of files cannot be read."""
+    segment: PluginSection | None = None
+    """How long recordings are cut into clips (name: fixed or activity, and its keys); None takes each recording as
+    one clip."""
 
 
 Severity = Literal["fail", "warn", "off"]
@@ -122,7 +171,8 @@ class SplitParams(Section):
     fold: str | None = None
     """Column with the corpus's own folds; without `test`, its highest value is the test set."""
     group: str | None = None
-    """Column whose values stay whole in one split."""
+    """Column whose values stay whole in one split. None keeps recordings whole (column `path`) where several
+    clips are segments of one, and else draws clip by clip."""
     test_share: Share = 0.15
     """Share drawn for testing where neither `test` nor `fold` fixes it."""
     validation_share: Share = 0.1
@@ -149,6 +199,8 @@ class TrainingParams(Section):
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     """32-true, 16-mixed or bf16-mixed, as in Lightning."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
+    checkpoint_every_steps: Annotated[int, Field(ge=1)] | None = 1000
+    """Within an epoch, so that a killed training of long epochs loses less; None saves at their ends only."""
 
 
 class EvaluateParams(Section):
@@ -182,10 +234,13 @@ class Params(Section):
     ingest: IngestParams = IngestParams()
     validate_: Annotated[ValidateParams, Field(alias="validate")] = ValidateParams()
     split: SplitParams = SplitParams()
+    clean: list[PluginSection] = [PluginSection(name="remove_dc")]
+    """What happens to each clip before its features, in this order; [] for nothing."""
     features: PluginSection
     task: PluginSection
     model: PluginSection
     augment: list[PluginSection] = []
+    """Changes to training clips, in this order; [] for none."""
     training: TrainingParams = TrainingParams()
     evaluate: EvaluateParams = EvaluateParams()
     registry: RegistryParams = RegistryParams()
@@ -205,13 +260,24 @@ class Params(Section):
 
     def augment_sections(self) -> list[tuple[str, Any]]:
         """Return (name, section) of every augmentation, in order."""
-        return [(s.name, _check_plugin_section("augment", s, f"augment.{i}")) for i, s in enumerate(self.augment)]
+        return _check_plugin_sections("augment", self.augment)
+
+    def clean_sections(self) -> list[tuple[str, Any]]:
+        """Return (name, section) of every part of the cleaning chain, in order."""
+        return _check_plugin_sections("clean", self.clean)
+
+    def segment_section(self) -> Any:
+        """Return the section of the segment plug-in, checked by its `Params`; None when recordings stay whole."""
+        section = self.ingest.segment
+        return None if section is None else _check_plugin_section("segment", section, "ingest.segment")
 
     def load_all_sections(self) -> None:
         """Check every plug-in's section. Imports all plug-ins in use, torch among them."""
         self.data_section()
+        self.segment_section()
         for kind in ("features", "tasks", "models"):
             self.plugin_section(kind)
+        self.clean_sections()
         self.augment_sections()
 
 
@@ -241,9 +307,13 @@ def parse_params(raw: dict[str, Any]) -> Params:
     """Check a mapping of sections; plug-in names must exist, their keys are checked later."""
     params = parse_section(Params, raw, "")
     check_plugin("datasets", params.data.layout)
+    if params.ingest.segment is not None:
+        check_plugin("segment", params.ingest.segment.name)
     check_plugin("features", params.features.name)
     check_plugin("tasks", params.task.name)
     check_plugin("models", params.model.name)
+    for section in params.clean:
+        check_plugin("clean", section.name)
     for section in params.augment:
         check_plugin("augment", section.name)
     return params
@@ -260,6 +330,10 @@ def parse_section(model: type[S], raw: dict[str, Any], where: str) -> S:
 def _check_plugin_section(kind: str, section: PluginSection, where: str) -> Any:
     keys = {k: v for k, v in section.model_dump().items() if k != "name"}
     return parse_section(load_plugin(kind, section.name).Params, keys, where)
+
+
+def _check_plugin_sections(kind: str, sections: list[PluginSection]) -> list[tuple[str, Any]]:
+    return [(s.name, _check_plugin_section(kind, s, f"{kind}.{i}")) for i, s in enumerate(sections)]
 
 
 def _explain(model: type[BaseModel], item: Any, where: str) -> str:
@@ -284,3 +358,11 @@ def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
             if part in (name, field.alias) and isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 model = annotation
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """Yield the keys of a mapping and of those in it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _keys(inner)

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from audioml.errors import UnknownPluginError, did_you_mean
 
-KINDS = ("datasets", "features", "augment", "tasks", "models")
+KINDS = ("datasets", "segment", "clean", "features", "augment", "tasks", "models")
 
 
 def plugin_names(kind: str) -> list[str]:

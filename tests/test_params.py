@@ -42,6 +42,26 @@ def test_the_alias_of_validate_is_its_key(with_section):
         parse_params(with_section("validate", min_clip_per_label=2))
 
 
+def test_segments_are_off_unless_named(minimal_params, with_section):
+    assert parse_params(minimal_params).segment_section() is None
+    params = parse_params(with_section("ingest", segment={"name": "fixed", "length_s": 5}))
+    assert (params.segment_section().length_s, params.segment_section().hop_s) == (5.0, None)
+
+
+def test_the_keys_of_segments_are_checked(with_section):
+    with pytest.raises(UnknownPluginError, match=r"'fixd'\. Did you mean 'fixed'"):
+        parse_params(with_section("ingest", segment={"name": "fixd"}))
+    with pytest.raises(ParamsError, match=r"'ingest\.segment\.name' is missing"):
+        parse_params(with_section("ingest", segment={"length_s": 5}))
+    for values, message in (
+        ({"lenght_s": 5}, r"'ingest\.segment\.lenght_s'\. Did you mean 'length_s'"),
+        ({"length_s": 5, "hop_s": 6}, r"'ingest\.segment': hop_s is 6, but at most length_s \(5\)"),
+    ):
+        params = parse_params(with_section("ingest", segment={"name": "fixed", **values}))
+        with pytest.raises(ParamsError, match=message):
+            params.load_all_sections()
+
+
 def test_a_wrong_value_says_what_came(with_section):
     with pytest.raises(ParamsError, match=r"'split\.test_share' is 1\.5"):
         parse_params(with_section("split", test_share=1.5))
@@ -70,6 +90,19 @@ def test_the_keys_of_plugins_are_checked(section, key, nearest, with_section):
 def test_an_augmentation_is_named_by_its_place(minimal_params):
     params = parse_params({**minimal_params, "augment": [{"name": "mixup", "alfa": 1}]})
     with pytest.raises(ParamsError, match=r"'augment\.0\.alfa'"):
+        params.load_all_sections()
+
+
+def test_clips_are_freed_from_dc_unless_the_chain_says_otherwise(minimal_params):
+    assert [name for name, _ in parse_params(minimal_params).clean_sections()] == ["remove_dc"]
+    assert parse_params({**minimal_params, "clean": []}).clean_sections() == []
+
+
+def test_a_part_of_the_cleaning_chain_is_named_by_its_place(minimal_params):
+    with pytest.raises(UnknownPluginError, match=r"clean: no plug-in is called 'denoize'.*Did you mean 'denoise'"):
+        parse_params({**minimal_params, "clean": [{"name": "denoize"}]})
+    params = parse_params({**minimal_params, "clean": [{"name": "remove_dc"}, {"name": "trim", "keep": 1}]})
+    with pytest.raises(ParamsError, match=r"'clean\.1\.keep'\. Did you mean 'keep_s'\?"):
         params.load_all_sections()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,10 @@ import pandas as pd
 
 from audioml.errors import StepError
 from audioml.inference.predictor import Predictor
-from audioml.store.shards import FeatureSet
+from audioml.store.features import FeatureSet
 
-BATCH_WINDOWS = 2048
-"""Windows read at a time, which bounds the memory."""
+READ_BYTES = 32 << 20
+"""Features read at a time, which bounds the memory."""
 TOLERANCE = 1e-3
 """Largest difference between outputs by the two paths that is put down to rounding."""
 
@@ -49,12 +49,21 @@ def predict_stored(predictor: Predictor, features: FeatureSet, clip_ids: Sequenc
             f"{len(clip_ids) - len(found)} of {len(clip_ids)} clips have no stored features (the first is "
             f"{lacking[:12]}). Make them with: audioml run featurize"
         )
-    batches = [windows[start : start + BATCH_WINDOWS] for start in range(0, len(windows), BATCH_WINDOWS)]
-    raw = np.concatenate([predictor.run_features(features.take(batch)) for batch in batches])
+    # Those of one length together: nothing is padded, here as where a single clip is answered.
+    windows = windows[np.argsort(features.frames[windows], kind="stable")]
+    raw = np.concatenate([predictor.run_features(features.take(batch)) for batch in _batches(features, windows)])
     clips, merged = predictor.merge_clips(raw, clip_of_window[windows])
     outputs = np.empty_like(merged)
     outputs[clips] = merged
     return outputs
+
+
+def _batches(features: FeatureSet, windows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield runs of windows, sorted by frames, that are of one length and bounded in bytes."""
+    for alike in np.split(windows, np.flatnonzero(np.diff(features.frames[windows])) + 1):
+        at_once = max(1, READ_BYTES // (4 * features.shape[0] * max(1, int(features.frames[alike[0]]))))
+        for start in range(0, len(alike), at_once):
+            yield alike[start : start + at_once]
 
 
 def check_audio_path(

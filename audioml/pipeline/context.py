@@ -6,15 +6,20 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from audioml.errors import StepError
 from audioml.params import Params, load_params
 
+if TYPE_CHECKING:
+    from audioml.datasets._source import Source
+
 STATE_DIR = ".audioml"
 """What is no output (Airflow home, MLflow database, logs, plans) lives here, ignored by git."""
+COMPACTION = "compaction.json"
+"""File in it that says which steps were up to date before a compaction that is not finished."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,12 @@ class Context:
         return self.workspace / STATE_DIR
 
     @cached_property
-    def source(self) -> Path | None:
-        """The source of recordings, absolute; None for layouts that make their clips."""
-        source = self.params.data.source
-        return None if source is None else (self.workspace / Path(source)).resolve()
+    def source(self) -> Source | None:
+        """The source of recordings; None for layouts that make their clips."""
+        from audioml.datasets._source import Source
+
+        data = self.params.data
+        return None if data.source is None else Source.of(data.source, self.workspace, data.storage_options)
 
     @property
     def model_name(self) -> str:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from audioml.params import Params
 from audioml.pipeline.context import Context
 from audioml.pipeline.step import Step
 from audioml.store.files import hash_file, hash_json, write_text
@@ -30,10 +31,15 @@ def is_unchanged(ctx: Context, step: Step) -> bool:
 def fingerprint(ctx: Context, step: Step) -> str:
     """Return the SHA-256 of a step's params, as the context has them, and of its code's files, as they are now."""
     raw = ctx.params.model_dump(mode="json", by_alias=True)
-    code = [re.sub(r"\$\{([\w.]+)\}", lambda match: str(_look_up(raw, match[1])), path) for path in step.code]
-    files = [file for path in code for file in _files(PACKAGE / path)]
+    files = [file for path in step_code(ctx.params, step) for file in _files(PACKAGE / path)]
     hashes = {file.relative_to(PACKAGE).as_posix(): hash_file(file) for file in files}
     return hash_json({"params": {key: _look_up(raw, key) for key in step.params}, "code": hashes})
+
+
+def step_code(params: Params, step: Step) -> list[str]:
+    """Return the files and folders of the package that a step watches, names of plug-ins filled in."""
+    raw = params.model_dump(mode="json", by_alias=True)
+    return [re.sub(r"\$\{([\w.]+)\}", lambda match: str(_look_up(raw, match[1])), path) for path in step.code]
 
 
 def _path(ctx: Context, step: Step) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import csr_array
 
 from audioml.errors import DatasetError, ParamsError, did_you_mean
 from audioml.params import SplitParams
@@ -15,14 +17,40 @@ from audioml.params import SplitParams
 RESTARTS = 20
 """Random orders of the groups that are tried; the one nearest to the wanted shares is taken."""
 
+RECORDING = "path"
+"""The column that is the group when `split.group` is not set and clips are segments of recordings."""
+
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """A column of a table as numbers: `codes` are each row's place in `values`, which are sorted; -1 is a gap."""
+
+    codes: Codes
+    values: Any
+
+    @classmethod
+    def of(cls, column: pd.Series[Any], order: Codes | None = None) -> _Classes:
+        """Return a column in numbers, its rows in this order."""
+        codes, values = pd.factorize(column, sort=True)
+        return cls(np.asarray(codes if order is None else codes[order], dtype=np.int64), values)
+
+    def occur(self, rows: Mask) -> Mask:
+        """Tell of each value whether it occurs in these rows."""
+        return np.bincount(self.codes[rows & (self.codes >= 0)], minlength=len(self.values)) > 0
+
+    def named(self, which: Mask) -> list[str]:
+        return sorted(str(value) for value in self.values[which])
 
 
 def assign_splits(manifest: pd.DataFrame, params: SplitParams, seed: int) -> pd.DataFrame:
     """Return the split of every clip.
 
     The test set is what `params.test` selects, or else the highest fold, or else a drawn share; the
-    validation set is drawn from the rest. The result does not depend on the order of the rows.
+    validation set is drawn from the rest. Without `params.group`, segments of one recording (clips of one
+    ``path``) stay together. The result does not depend on the order of the rows.
 
     Parameters
     ----------
@@ -46,45 +74,45 @@ def assign_splits(manifest: pd.DataFrame, params: SplitParams, seed: int) -> pd.
         When the query selects nothing or everything, a group would stand in two splits, a label would have no
         clips to train on, or there are too few clips or groups to draw from.
     """
-    order = np.argsort(manifest["clip_id"].to_numpy(), kind="stable")
-    clips = manifest.iloc[order].reset_index(drop=True)
-    _check_labels(clips)
-    fold = _read_fold(clips, params)
-    group = _read_group(clips, params)
+    _check_labels(manifest)
+    # All below is in the order of clip_id, in numbers: a sorted copy of the manifest would double its memory.
+    order = np.asarray(manifest["clip_id"].argsort(kind="stable"))
+    label = _Classes.of(manifest["label"], order)
+    fold = _read_fold(manifest, params)
+    group = _read_group(manifest, params, order)
     generator = np.random.default_rng(seed)
-    everything = np.ones(len(clips), dtype=bool)
+    everything = np.ones(len(manifest), dtype=bool)
 
     if params.test is not None:
-        test = _select(clips, params.test)
+        test = _select(manifest, order, params.test)
     elif fold is not None:
-        test = (fold == fold.max()).to_numpy(dtype=bool)
+        test = (fold == fold.max()).to_numpy(dtype=bool)[order]
         if test.all():
             raise DatasetError(f"split.fold: all clips are of one fold; column {params.fold!r} needs 2 or more values.")
     elif params.test_share > 0:
-        test = _draw(clips, group, everything, params.test_share, "split.test_share", generator)
+        test = _draw(label, group, everything, params.test_share, "split.test_share", generator)
     else:
         raise ParamsError("params.yaml: there is no test set; set split.test, split.fold, or split.test_share above 0.")
-    _check_group_leak(clips, test, params)
-    _check_training(clips, ~test, "the test set")
-    validation = np.zeros(len(clips), dtype=bool)
+    _check_group_leak(group, test, params)
+    _check_training(label, ~test, "the test set")
+    validation = np.zeros(len(manifest), dtype=bool)
     if params.validation_share > 0:
-        validation = _draw(clips, group, ~test, params.validation_share, "split.validation_share", generator)
+        validation = _draw(label, group, ~test, params.validation_share, "split.validation_share", generator)
+    split = np.empty(len(manifest), dtype=np.int64)
+    split[order] = np.select([test, validation], [2, 1], 0)
     splits = pd.DataFrame(
         {
-            "clip_id": clips["clip_id"],
-            "split": np.select([test, validation], ["test", "validation"], "train"),
-            "fold": pd.array([pd.NA] * len(clips), dtype="Int64") if fold is None else fold,
+            "clip_id": manifest["clip_id"].array,
+            "split": pd.Series(["train", "validation", "test"]).take(split).array,
+            "fold": pd.Series(pd.NA, index=range(len(manifest)), dtype="Int64").array if fold is None else fold.array,
         }
     )
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    splits = splits.iloc[back].reset_index(drop=True)
     check_splits(manifest, splits, params.group)
     return splits
 
 
 def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, group: str | None) -> None:
-    """Check a finished table of splits against its manifest.
+    """Check a finished table of splits against its manifest; without a group, recordings stay whole.
 
     Raises
     ------
@@ -92,19 +120,28 @@ def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, group: str | None
         When a clip has no split, or two; when a group stands in two splits; when a label of the manifest
         has no clips to train on.
     """
-    if sorted(splits["clip_id"]) != sorted(manifest["clip_id"]) or splits["clip_id"].duplicated().any():
+    # Sorted, not joined: a join of a million ids by hash takes several times their memory.
+    order, of_splits = (np.asarray(table["clip_id"].argsort(kind="stable")) for table in (manifest, splits))
+    if (
+        len(order) != len(of_splits)
+        or splits["clip_id"].duplicated().any()
+        or not (manifest["clip_id"].array[order] == splits["clip_id"].array[of_splits]).all()
+    ):
         raise DatasetError(
             "The splits do not hold every clip of the manifest exactly once. Make them again with: audioml run split"
         )
-    joined = manifest.merge(splits[["clip_id", "split"]], on="clip_id")
-    if group is not None:
-        spread = joined.groupby(group)["split"].nunique()
-        if leaks := [str(value) for value in spread.index[spread > 1]]:
+    split = _Classes.of(splits["split"], of_splits)
+    column = _group_column(manifest, group)
+    if column is not None:
+        groups = _Classes.of(manifest[column], order)
+        spread = np.sum([groups.occur(split.codes == code) for code in range(len(split.values))], axis=0)
+        if leaks := groups.named(spread > 1):
             raise DatasetError(
-                f"Leak: {len(leaks)} values of {group!r} stand in more than one split: {_some(leaks)}. "
+                f"Leak: {len(leaks)} values of {column!r} stand in more than one split: {_some(leaks)}. "
                 "Make the splits again with: audioml run split"
             )
-    _check_training(joined, (joined["split"] == "train").to_numpy(), "validation and test")
+    training = (splits["split"] == "train").to_numpy()[of_splits]
+    _check_training(_Classes.of(manifest["label"], order), training, "validation and test")
 
 
 def _check_labels(clips: pd.DataFrame) -> None:
@@ -147,18 +184,26 @@ def _read_fold(clips: pd.DataFrame, params: SplitParams) -> pd.Series[Any] | Non
     return values.astype("Int64")
 
 
-def _read_group(clips: pd.DataFrame, params: SplitParams) -> npt.NDArray[np.int64] | None:
-    """Return each clip's group as a number, 0 to groups - 1."""
-    if params.group is None:
-        return None
-    return np.asarray(pd.factorize(_column(clips, params.group, "split.group"), sort=True)[0], dtype=np.int64)
+def _group_column(clips: pd.DataFrame, group: str | None) -> str | None:
+    """Return the column that stays whole: the one asked for, or the recordings if some have several clips."""
+    if group is None and RECORDING in clips and clips[RECORDING].duplicated().any():
+        return RECORDING
+    return group
 
 
-def _select(clips: pd.DataFrame, query: str) -> Mask:
+def _read_group(clips: pd.DataFrame, params: SplitParams, order: Codes) -> _Classes | None:
+    name = _group_column(clips, params.group)
+    return None if name is None else _Classes.of(_column(clips, name, "split.group"), order)
+
+
+def _select(clips: pd.DataFrame, order: Codes, query: str) -> Mask:
+    """Return which clips, in this order, the query selects."""
     columns = ", ".join(str(column) for column in clips.columns)
+    used = [name for name in clips.columns if re.search(rf"(?<!\w){re.escape(str(name))}(?!\w)", query)]
+    clips_used = clips[used].iloc[order].reset_index(drop=True)
     try:
         # Python's engine knows string methods; empty scopes keep this module's variables out of reach.
-        selected = clips.eval(query, engine="python", local_dict={}, global_dict={})
+        selected = clips_used.eval(query, engine="python", local_dict={}, global_dict={})
     except NameError as error:
         name = (re.findall(r"'([^']+)'", str(error)) or [str(error)])[0]
         nearest = did_you_mean(name, [str(column) for column in clips.columns])
@@ -178,8 +223,7 @@ def _select(clips: pd.DataFrame, query: str) -> Mask:
         )
     test = selected.fillna(False).to_numpy(dtype=bool)
     if test.all() or not test.any():
-        used = [name for name in clips.columns if re.search(rf"\b{re.escape(str(name))}\b", query)]
-        values = "; ".join(f"{name} ({clips[name].dtype}) is {_some(clips[name].unique())}" for name in used)
+        values = "; ".join(f"{name} ({clips[name].dtype}) is {_some(clips_used[name].unique())}" for name in used)
         raise DatasetError(
             f"split.test: {query!r} selects {'all' if test.all() else 'none'} of {len(clips)} clips for testing. "
             f"Correct the query{f'; {values}' if values else ''}."
@@ -187,56 +231,54 @@ def _select(clips: pd.DataFrame, query: str) -> Mask:
     return test
 
 
-def _check_group_leak(clips: pd.DataFrame, test: Mask, params: SplitParams) -> None:
-    if params.group is None:
+def _check_group_leak(group: _Classes | None, test: Mask, params: SplitParams) -> None:
+    if group is None:
         return
-    values = clips[params.group]
-    if both := sorted(map(str, set(values[test].unique()) & set(values[~test].unique()))):
+    if both := group.named(group.occur(test) & group.occur(~test)):
         fixed_by = f"split.test ({params.test!r})" if params.test is not None else f"split.fold ({params.fold!r})"
+        total, found = len(group.values), f"stand both in the test set given by {fixed_by} and in the rest"
+        if params.group is None:
+            raise DatasetError(
+                f"Leak: segments of {len(both)} of {total} recordings {found}: {_some(both)}. Change the test set so "
+                f"that it takes each recording (column {RECORDING!r}) whole."
+            )
         raise DatasetError(
-            f"Leak: {len(both)} of {values.nunique()} values of split.group ({params.group!r}) stand both in the test "
-            f"set given by {fixed_by} and in the rest: {_some(both)}. Change the test set so that it takes each value "
-            "whole, or remove split.group to accept that the same value is trained on and tested."
+            f"Leak: {len(both)} of {total} values of split.group ({params.group!r}) {found}: {_some(both)}. Change "
+            "the test set so that it takes each value whole, or remove split.group to accept that the same value is "
+            "trained on and tested."
         )
 
 
-def _check_training(clips: pd.DataFrame, training: Mask, elsewhere: str) -> None:
-    labels = set(clips["label"].unique())
-    if lost := sorted(map(str, labels - set(clips.loc[training, "label"].unique()))):
+def _check_training(label: _Classes, training: Mask, elsewhere: str) -> None:
+    if lost := label.named(~label.occur(training)):
         raise DatasetError(
-            f"{len(lost)} of {len(labels)} labels have no clips to train on, all are in {elsewhere}: {_some(lost)}. "
-            "Add recordings of them, change the split's params, or leave these labels out of the source."
+            f"{len(lost)} of {len(label.values)} labels have no clips to train on, all are in {elsewhere}: "
+            f"{_some(lost)}. Add recordings of them, change the split's params, or leave these labels out of the "
+            "source."
         )
 
 
 def _draw(
-    clips: pd.DataFrame,
-    group: npt.NDArray[np.int64] | None,
+    label: _Classes,
+    group: _Classes | None,
     available: Mask,
     share: float,
     key: str,
     generator: np.random.Generator,
 ) -> Mask:
     """Draw a share of the available clips, with each label's share near it, and some left of every label."""
-    label = pd.factorize(clips["label"], sort=True)[0]
     if group is None:
-        return _draw_clips(clips, label, available, share, key, generator)
-    return _draw_groups(label, group, available, share, key, generator)
+        return _draw_clips(label, available, share, key, generator)
+    return _draw_groups(label.codes, group.codes, available, share, key, generator)
 
 
-def _draw_clips(
-    clips: pd.DataFrame,
-    label: npt.NDArray[np.int64],
-    available: Mask,
-    share: float,
-    key: str,
-    generator: np.random.Generator,
-) -> Mask:
-    drawn = np.zeros(len(label), dtype=bool)
-    for code in np.unique(label[available]):
-        candidates = np.flatnonzero(available & (label == code))
+def _draw_clips(label: _Classes, available: Mask, share: float, key: str, generator: np.random.Generator) -> Mask:
+    drawn = np.zeros(len(available), dtype=bool)
+    rows = np.flatnonzero(available)
+    rows = rows[np.argsort(label.codes[rows], kind="stable")]
+    for candidates in np.split(rows, np.flatnonzero(np.diff(label.codes[rows])) + 1):
         if len(candidates) < 2:
-            name = clips["label"].iloc[candidates[0]]
+            name = label.values[label.codes[candidates[0]]]
             raise DatasetError(
                 f"{key}: the label {name!r} has too few clips: {len(candidates)} is left to draw from, but at least "
                 "2 are needed, one to draw and one to keep. Add recordings of it, or leave the label out."
@@ -247,56 +289,71 @@ def _draw_clips(
 
 
 def _draw_groups(
-    label: npt.NDArray[np.int64],
-    group: npt.NDArray[np.int64],
-    available: Mask,
-    share: float,
-    key: str,
-    generator: np.random.Generator,
+    label: Codes, group: Codes, available: Mask, share: float, key: str, generator: np.random.Generator
 ) -> Mask:
     groups, place = np.unique(group[available], return_inverse=True)
-    counts = np.zeros((len(groups), label.max() + 1))
-    np.add.at(counts, (place, label[available]), 1)
-    counts = counts[:, counts.sum(axis=0) > 0]
-    total = counts.sum(axis=0)
-    best: tuple[float, npt.NDArray[np.int64]] | None = None
+    labels, column = np.unique(label[available], return_inverse=True)
+    # Sparse: of a million recordings, nearly all have one label.
+    ones = np.ones(len(place), dtype=np.int64)
+    counts = csr_array((ones, (place, column)), shape=(len(groups), len(labels)))
+    target = share * counts.sum(axis=0)
+    best: tuple[float, Codes] | None = None
     for _ in range(max(1, min(RESTARTS, 20_000 // len(groups)))):
-        chosen = _fill(counts, share * total, generator.permutation(len(groups)))
+        chosen = _fill(counts, target, generator.permutation(len(groups)))
         if chosen is None:
             continue
-        distance = _distance(counts[chosen].sum(axis=0), share * total)
+        distance = _distance(counts[chosen].sum(axis=0), target)
         if best is None or distance < best[0]:
             best = distance, chosen
     if best is None:
         raise DatasetError(
             f"{key}: there are too few groups: {len(groups)} are left to draw from, and taking any of them leaves a "
-            "label without clips. Add groups, or split without split.group."
+            "label without clips. Add recordings of other groups, or take another split.group."
         )
-    return available & np.isin(group, groups[best[1]])
+    taken = np.zeros(group.max() + 1, dtype=bool)
+    taken[groups[best[1]]] = True
+    return available & taken[group]
 
 
-def _fill(
-    counts: npt.NDArray[np.float64], target: npt.NDArray[np.float64], order: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64] | None:
+def _fill(counts: csr_array, target: npt.NDArray[np.float64], order: Codes) -> Codes | None:
     """Take groups in this order while each brings the labels' counts nearer to the target; at least one.
 
-    A group that would leave nothing of a label is never taken; None if that is true of all of them.
+    `counts` is (groups, labels). A group that would leave nothing of a label is never taken; None if that is true of
+    all of them.
     """
-    total, taken, chosen = counts.sum(axis=0), np.zeros_like(target), []
-    for row in order:
-        after = taken + counts[row]
-        if (after < total).all() and _distance(after, target) < _distance(taken, target):
-            taken = after
+    # A group changes few terms of the distance; their sum is made anew, so that no error of rounding adds up.
+    pointers, columns, values = counts.indptr.tolist(), counts.indices.tolist(), counts.data.tolist()
+    total, wanted, scale = counts.sum(axis=0).tolist(), target.tolist(), np.maximum(target, 1).tolist()
+    taken = [0] * len(total)
+    terms = (target / np.maximum(target, 1)) ** 2
+    nearest = terms.sum()
+    chosen: list[int] = []
+    alone: tuple[float, int] | None = None
+    for row in order.tolist():
+        cells = [(columns[i], taken[columns[i]] + values[i]) for i in range(pointers[row], pointers[row + 1])]
+        if any(count >= total[column] for column, count in cells):
+            continue
+        before = [terms[column] for column, _ in cells]
+        for column, count in cells:
+            away = (count - wanted[column]) / scale[column]
+            terms[column] = away * away
+        distance = terms.sum()
+        if distance < nearest:
+            nearest = distance
             chosen.append(row)
+            for column, count in cells:
+                taken[column] = count
+        else:
+            if alone is None or distance < alone[0]:
+                alone = distance, row
+            for (column, _), term in zip(cells, before, strict=True):
+                terms[column] = term
     if not chosen:
-        allowed = [row for row in order if (counts[row] < total).all()]
-        if not allowed:
-            return None
-        chosen = [min(allowed, key=lambda row: _distance(counts[row], target))]
+        return None if alone is None else np.array([alone[1]])
     return np.array(chosen)
 
 
-def _distance(counts: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> float:
+def _distance(counts: npt.NDArray[np.int64], target: npt.NDArray[np.float64]) -> float:
     return float((((counts - target) / np.maximum(target, 1)) ** 2).sum())
 
 

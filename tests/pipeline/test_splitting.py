@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from audioml.errors import DatasetError, ParamsError
 from audioml.params import SplitParams
-from audioml.pipeline.splitting import assign_splits, check_splits
+from audioml.pipeline.splitting import _fill, assign_splits, check_splits
 
 
 def make_manifest(n_labels: int = 4, n_speakers: int = 12, takes: int = 3) -> pd.DataFrame:
@@ -194,6 +195,76 @@ def test_groups_with_gaps() -> None:
     manifest.loc[4, "speaker"] = None
     with pytest.raises(DatasetError, match=r"'speaker' is empty for 1 of 144 clips \(clips/4.wav\)"):
         assign_splits(manifest, SplitParams(group="speaker"), 0)
+
+
+def make_segments(n_recordings: int = 40, most: int = 6) -> pd.DataFrame:
+    """Recordings of one label each, cut into 1 to `most` segments."""
+    recording = np.repeat(np.arange(n_recordings), np.arange(n_recordings) % most + 1)
+    n = len(recording)
+    return pd.DataFrame(
+        {
+            "clip_id": [f"{i * 7919 % 100_003:064x}" for i in range(n)],
+            "path": [f"{number:02}.wav" for number in recording],
+            "label": [f"l{number % 3}" for number in recording],
+            "start_s": np.arange(n) % 4 * 10.0,
+            "fold": recording % 4,
+        }
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(3, 60), st.integers(2, 8), st.integers(0, 2**31), st.sampled_from([None, "fold"]))
+def test_segments_of_a_recording_stay_together(n_recordings: int, most: int, seed: int, fold: str | None) -> None:
+    manifest = make_segments(n_recordings, most)
+    try:
+        splits = assign_splits(manifest, SplitParams(fold=fold), seed)
+    except DatasetError:
+        return
+    assert (splits["split"].groupby(manifest["path"]).nunique() == 1).all()
+    assert splits.equals(assign_splits(manifest, SplitParams(fold=fold, group="path"), seed))
+
+
+def test_a_test_set_that_cuts_recordings_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"Leak: segments of 27 of 40 recordings stand both .*split.test \('start_s"):
+        assign_splits(make_segments(), SplitParams(test="start_s == 0"), 0)
+
+
+def test_too_few_recordings() -> None:
+    with pytest.raises(DatasetError, match="too few groups: 3 are left"):
+        assign_splits(make_segments(3, 2), SplitParams(), 0)
+
+
+def test_check_finds_a_recording_in_two_splits() -> None:
+    manifest = make_segments()
+    splits = assign_splits(manifest, SplitParams(), 0).iloc[::-1]
+    check_splits(manifest, splits, None)
+    splits.loc[1, "split"] = "test" if splits.loc[2, "split"] == "train" else "train"
+    with pytest.raises(DatasetError, match=r"Leak: 1 values of 'path' stand in more than one split: 01\.wav"):
+        check_splits(manifest, splits, None)
+
+
+@settings(max_examples=50, deadline=None)
+@given(grouped_manifests(), st.floats(0.05, 0.5), st.integers(0, 2**31))
+def test_groups_are_taken_while_they_bring_the_labels_nearer(manifest: pd.DataFrame, share: float, seed: int) -> None:
+    """The greedy draw against its definition in plain numpy."""
+    counts = pd.crosstab(manifest["group"], manifest["label"]).to_numpy()
+    target, total = share * counts.sum(axis=0), counts.sum(axis=0)
+    order = np.random.default_rng(seed).permutation(len(counts))
+
+    def distance(taken: np.ndarray) -> float:
+        return float((((taken - target) / np.maximum(target, 1)) ** 2).sum())
+
+    taken, expected = np.zeros_like(total), []
+    for row in order:
+        after = taken + counts[row]
+        if (after < total).all() and distance(after) < distance(taken):
+            taken = after
+            expected.append(row)
+    possible = [row for row in order if (counts[row] < total).all()]
+    if not expected and possible:
+        expected = [min(possible, key=lambda row: distance(counts[row]))]
+    chosen = _fill(csr_array(counts), target, order)
+    assert (None if chosen is None else chosen.tolist()) == (expected or None)
 
 
 def test_check_finds_a_leak() -> None:

@@ -29,6 +29,7 @@ def manifest() -> pd.DataFrame:
         "shard": "a.parquet",
         "row": np.arange(n),
         "duration_s": generator.uniform(0.3, 2, n),
+        "start_s": 0.0,
         "sample_rate": 16000,
         "channels": 1,
         "format": "WAV",

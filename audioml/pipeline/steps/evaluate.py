@@ -23,9 +23,9 @@ from audioml.pipeline.context import Context
 from audioml.pipeline.step import Item
 from audioml.store.clips import FOLDER as AUDIO
 from audioml.store.clips import read_clips
+from audioml.store.features import FeatureSet, open_features
 from audioml.store.files import read_json, write_folder_atomic, write_json
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
-from audioml.store.shards import open_features
 
 FEATURES, PACKAGE, RUN = "features", "models/package", "models/run.json"
 METRICS, PLOTS, REPORT = "reports/metrics.json", "reports/plots", "reports/evaluation"
@@ -55,10 +55,13 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
     run, manifest = read_json(ctx.path(RUN)), read_manifest(ctx.path(MANIFEST))
     split_of_clip = manifest["clip_id"].map(read_splits(ctx.path(SPLITS)).set_index("clip_id")["split"])
     predictor = Predictor.load(ctx.path(PACKAGE) / "artifacts", threads=0)
-    test = judge_clips(ctx, predictor, manifest[split_of_clip == "test"])
-    validation = judge_clips(ctx, predictor, manifest[split_of_clip == "validation"])
+    features = open_features(ctx.path(FEATURES), verify=True)
+    usable = ~manifest["clip_id"].isin(list(features.quarantined))
+    test = judge_clips(features, predictor, manifest[usable & (split_of_clip == "test")])
+    validation = judge_clips(features, predictor, manifest[usable & (split_of_clip == "validation")])
     if test is None:
         raise StepError(f"{SPLITS} has no clips to test on. Set split.test or split.test_share in {FILE_NAME}.")
+    n_left_out = int((~usable & (split_of_clip == "test")).sum())
     checked = np.unique(np.linspace(0, len(test.manifest) - 1, CHECKED_CLIPS).astype(int))
     difference = check_audio_path(predictor, _read_audio(ctx, test.manifest.iloc[checked]), test.outputs[checked])
 
@@ -69,6 +72,8 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
     higher_is_better: bool = getattr(task, "HIGHER_IS_BETTER", True)
     slices = measure_slices(test.manifest, test.scores, params.max_slice_values, *resampling, higher_is_better)
     metrics = {"test": describe_test(task.PRIMARY, headline, test.metrics)}
+    if n_left_out:
+        metrics["test"]["left_out"] = n_left_out
     if validation:
         metrics["validation"] = {task.PRIMARY: validation.metrics[task.PRIMARY], "n": len(validation.manifest)}
 
@@ -83,8 +88,8 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
         metric=task.PRIMARY,
         headline=headline,
         confidence=params.confidence,
-        counts={str(name): int(count) for name, count in split_of_clip.value_counts().items()},
-        hours=float(manifest["duration_s"].sum()) / 3600,
+        counts={str(name): int(count) for name, count in split_of_clip[usable].value_counts().items()},
+        hours=float(manifest.loc[usable, "duration_s"].sum()) / 3600,
         metrics=test.metrics,
         validation=validation.metrics[task.PRIMARY] if validation else None,
         tables=tables,
@@ -96,6 +101,7 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
         curves=to_svg(curves, "training-curves"),
         card={
             **describe_model(ctx, predictor, run),
+            **({"Left out": f"{n_left_out} test clips that gave no features"} if n_left_out else {}),
             "From audio bytes": f"outputs differ by {difference:.1g} at most on {len(checked)} clips",
         },
         params=ctx.path(FILE_NAME).read_text(encoding="utf-8"),
@@ -131,13 +137,13 @@ class Judged:
     metrics: dict[str, float]
 
 
-def judge_clips(ctx: Context, predictor: Predictor, manifest: pd.DataFrame) -> Judged | None:
+def judge_clips(features: FeatureSet, predictor: Predictor, manifest: pd.DataFrame) -> Judged | None:
     """Run the model on the stored features of clips and compare with the truth; None without clips."""
     if manifest.empty:
         return None
     manifest = manifest.reset_index(drop=True)
     task, targets = predictor.task, predictor.description.targets
-    outputs = predict_stored(predictor, open_features(ctx.path(FEATURES)), manifest["clip_id"].tolist())
+    outputs = predict_stored(predictor, features, manifest["clip_id"].tolist())
     truth = task.truth(targets, manifest)
     scores = task.score_clips(targets, truth, outputs)
     return Judged(manifest, truth, outputs, scores, task.measure(targets, truth, outputs))
@@ -169,7 +175,7 @@ def describe_model(ctx: Context, predictor: Predictor, run: dict[str, Any]) -> d
     card = {
         "Model": f"{model.name}: {model.model['name']}, {run['n_parameters']:,} parameters",
         "Task": model.task["name"],
-        "Input": f"{model.features['name']}, {bins} bins × {frames} frames at "
+        "Input": f"{model.features['name']}, {bins} bins × {frames or 'any'} frames at "
         f"{model.features['params']['sample_rate']} Hz",
         "Training": f"{run['epochs']} epochs, the best is {run['best_epoch']}; seed {ctx.params.seed}",
         "MLflow run": run["run_id"],

@@ -1,77 +1,87 @@
 """ingest: the source's recordings to packed shards, the manifest and the quarantine. Incremental.
 
-`.audioml/ingest/<version>/known.parquet` keeps what is known of each recording, by path, size and time of change:
-what is known is neither read nor packed again. Without it (a fresh clone) every recording is read, but those whose
-bytes are in a shard already, by their SHA-256, are not packed again. An item is a run of unknown recordings in the
-order of their paths, cut by the listing alone, so that every machine makes the same shards.
+`.audioml/ingest/<version>/` keeps what is known of each recording (`known.parquet`), by path, size and version: what is
+known is neither read nor packed again. Without it (a fresh clone) every recording is read, but those whose bytes are
+in a shard already, by their SHA-256, are not packed again. The listing of the plan is kept too, so that files which
+arrive while ingest runs wait for the next run. An item is a run of unknown recordings in the order of their paths,
+cut by the listing alone, so that every machine makes the same shards.
 """
 
 from __future__ import annotations
 
-import math
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from audioml.audio.decode import decode_with_info
-from audioml.audio.stats import measure_audio
 from audioml.datasets._record import EXAMPLES, Record
-from audioml.errors import DatasetError, DecodeError, StepError
-from audioml.params import DataParams
+from audioml.errors import DatasetError, StepError
 from audioml.pipeline.context import Context
+from audioml.pipeline.examination import Examiner
+from audioml.pipeline.ingest_job import IngestJob, find_segmenter
 from audioml.pipeline.step import Item
-from audioml.plugins import load_plugin
-from audioml.store.clips import FOLDER, Clip, write_clips
-from audioml.store.code_version import code_version
-from audioml.store.files import hash_bytes, hash_json, remove_leftovers
+from audioml.store.clips import FOLDER, Packer
+from audioml.store.files import write_json
+from audioml.store.locks import hold_lock
 from audioml.store.manifest import (
     MANIFEST,
     QUARANTINE,
     build_manifest,
     build_quarantine,
-    read_manifest,
     write_manifest,
     write_quarantine,
 )
-from audioml.store.recordings import Facts, read_facts, write_facts
+from audioml.store.recordings import build_facts, read_facts, write_facts, write_listing
 
-SPREAD_FROM_FILES = 400
-"""From this many recordings on there are at least `SPREAD_ITEMS` items, so that the work can be spread."""
-SPREAD_ITEMS = 4
-_CODE_WITHIN = ("audio", "datasets", "store/clips.py", "store/recordings.py", "units.py")
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+NO_FAULT = frozenset({"conflicting_labels", "duplicate", "silent", "unlabelled"})
+"""Reasons that say nothing against the recording itself."""
 
 
 def plan(ctx: Context) -> list[Item]:
     """Return the runs of recordings that are neither known nor worked on already."""
     # The first step checks the params of all plug-ins: a wrong key of the model must not show after a night of work.
     ctx.params.load_all_sections()
-    job = _Job(ctx)
-    return [item for item in job.items if not job.is_done(item)]
+    job = IngestJob(ctx)
+    job = IngestJob(ctx, scanned=job.layout.scan(job.data, ctx.source))
+    write_listing(job.listing_path, ([r.path, r.size_bytes, r.version, r.columns, r.problem] for r in job.records))
+    job.keep_finished()
+    items = job.cut_items()
+    write_json(job.items_path, {item.id: item.label for item in items})
+    return [item for item in items if not job.is_done(item.id)]
 
 
 def work(ctx: Context, item: Item) -> dict[str, Any]:
     """Read, check, measure and pack one run of recordings; what is bad is noted and stops nothing."""
-    job = _Job(ctx)
+    job = IngestJob(ctx)
+    with hold_lock(job.lock_path(item)):
+        if not job.is_done(item.id):
+            _work(job, item)
+        facts = read_facts(job.result_path(item.id), ["path", "reason"])
+    bad = len(facts) - facts["reason"].null_count
+    return {"clips": len(facts) - bad, "bad": bad}
+
+
+def _work(job: IngestJob, item: Item) -> None:
+    ingest = job.ctx.params.ingest
     packed = job.packed_before()
-    facts: list[Facts] = []
-    clips: dict[str, Clip] = {}
-    for raw in item.payload["records"]:
-        fact, clip = _examine(job, Record(**raw))
+    packer = Packer(job.ctx.path(FOLDER), ingest.shard_mb * 1e6, ingest.shard_s)
+    rows: list[dict[str, Any]] = []
+    examiner = Examiner(job.data, job.ctx.source, find_segmenter(job.ctx), job.marker_path(item))
+    for fact, clip in examiner.examine(Record(*entry) for entry in item.payload["records"]):
         if clip is not None and clip.clip_id not in packed:
-            clips.setdefault(clip.clip_id, clip)
-        facts.append(fact)
-    places = dict(packed)
-    if clips:
-        shard = write_clips(ctx.path(FOLDER), list(clips.values()))
-        places.update({clip_id: (shard, row) for row, clip_id in enumerate(clips)})
-    placed = [fact if fact.reason else fact.at(*places[fact.clip_id]) for fact in facts]
-    write_facts(job.result_path(item), placed)
-    return {"recordings": len(facts), "packed": len(clips), "bad": sum(bool(fact.reason) for fact in facts)}
+            packer.add(clip, fact["duration_s"])
+        rows.append(fact)
+    # A recording may turn out bad after some of its segments came.
+    bad = {row["path"] for row in rows if row.get("reason")}
+    rows = [row for row in rows if row.get("reason") or row["path"] not in bad]
+    places = {**packed, **packer.finish()}
+    for row in rows:
+        if not row.get("reason"):
+            row["shard"], row["row"] = places[row["clip_id"]]
+    write_facts(job.result_path(item.id), build_facts(rows))
 
 
 def collect(ctx: Context) -> dict[str, Any]:
@@ -80,193 +90,103 @@ def collect(ctx: Context) -> dict[str, Any]:
     Raises
     ------
     StepError
-        When a run is not done, or the source changed while ingest ran.
+        When a run is not done.
     DatasetError
         When too many recordings cannot be read, or none can. What an earlier run wrote stays as it was.
     """
-    job = _Job(ctx)
-    if undone := [item for item in job.items if not job.is_done(item)]:
+    # Compaction too replaces the manifest and removes shards.
+    with hold_lock(ctx.state / "locks" / "manifest"):
+        return _collect(IngestJob(ctx))
+
+
+def _collect(job: IngestJob) -> dict[str, Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ctx = job.ctx
+    planned = job.planned
+    if undone := [label for item_id, label in planned.items() if not job.is_done(item_id)]:
         raise StepError(
-            f"ingest: {len(undone)} of {len(job.items)} items are not done ({undone[0].label}, ...), or the source "
-            "changed while it ran. What is done is kept; run again: audioml run ingest"
+            f"ingest: {len(undone)} of {len(planned)} items are not done ({undone[0]}, ...). "
+            "What is done is kept; run again: audioml run ingest"
         )
-    facts = {fact.path: fact for fact in job.known.values()}
-    for item in job.items:
-        facts.update({fact.path: fact for fact in read_facts(job.result_path(item))})
+    found = pa.concat_tables([build_facts([]), *(read_facts(job.result_path(item_id)) for item_id in planned)])
+    # A shard that was gone when the items were planned may be there again: what they found counts.
+    stale = pc.is_in(job.known["path"], value_set=found["path"].combine_chunks())
+    facts = pa.concat_tables([job.known.filter(pc.invert(stale)), found])
+    read = set(facts["path"].to_pylist())
+    if lost := [record.path for record in job.records if not record.problem and record.path not in read]:
+        raise StepError(
+            f"ingest: {len(lost)} of {len(job.records)} recordings, such as {lost[0]}, lost their packed shards while "
+            "it ran. Plan it anew: audioml run ingest"
+        )
     good, quarantine = _judge(job.records, facts)
     _check_share(ctx, len(job.records), quarantine, len(good))
 
     write_quarantine(ctx.path(QUARANTINE), build_quarantine(quarantine))
-    write_manifest(ctx.path(MANIFEST), build_manifest([facts[r.path].manifest_row() for r in good], _columns(good)))
-    current = [facts[path] for path in sorted({record.path for record in job.records} & facts.keys())]
-    write_facts(job.known_path, current)
-    job.clean_up({fact.shard for fact in current if fact.shard})
-    return _summarize(good, facts, quarantine)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One run of ingest: the source's listing, what is known of it, and the items that are left."""
-
-    ctx: Context
-
-    @cached_property
-    def data(self) -> DataParams:
-        data: DataParams = self.ctx.params.data_section()
-        return data
-
-    @cached_property
-    def layout(self) -> ModuleType:
-        return load_plugin("datasets", self.data.layout)
-
-    @cached_property
-    def records(self) -> list[Record]:
-        records: list[Record] = self.layout.scan(self.data, self.ctx.source)
-        return records
-
-    @cached_property
-    def folder(self) -> Path:
-        """State of this version of the code, of this source: other facts would not hold."""
-        code = code_version(
-            [f"datasets/{self.data.layout}.py", "audio/decode.py", "audio/stats.py", "pipeline/steps/ingest.py"],
-            _CODE_WITHIN,
-        )
-        place = [code, self.data.layout, str(self.ctx.source), getattr(self.data, "root", None)]
-        return self.ctx.state / "ingest" / hash_json(place)[:20]
-
-    @property
-    def known_path(self) -> Path:
-        return self.folder / "known.parquet"
-
-    @cached_property
-    def known(self) -> dict[str, Facts]:
-        """Facts of unchanged recordings, by path. A recording whose shard is gone is not known."""
-        if not self.known_path.exists():
-            return {}
-        shards = {path.name for path in self.ctx.path(FOLDER).glob("*.parquet")}
-        listed = {record.path: (record.size_bytes, record.mtime_ns) for record in self.records}
-        return {
-            fact.path: fact
-            for fact in read_facts(self.known_path)
-            if listed.get(fact.path) == (fact.listed_bytes, fact.mtime_ns) and (fact.reason or fact.shard in shards)
-        }
-
-    @cached_property
-    def items(self) -> list[Item]:
-        unread = {
-            record.path: record for record in self.records if not record.problem and record.path not in self.known
-        }
-        ingest = self.ctx.params.ingest
-        return [_make_item(run) for run in _cut_runs(list(unread.values()), ingest.shard_mb * 1e6, ingest.shard_clips)]
-
-    def result_path(self, item: Item) -> Path:
-        return self.folder / "items" / f"{item.id}.parquet"
-
-    def is_done(self, item: Item) -> bool:
-        """Tell whether an item was worked on, and the shards it packed are still there."""
-        path = self.result_path(item)
-        folder = self.ctx.path(FOLDER)
-        return path.exists() and all(fact.reason or (folder / fact.shard).exists() for fact in read_facts(path))
-
-    def packed_before(self) -> dict[str, tuple[str, int]]:
-        """Return (shard, row) by clip id, of the clips of the last manifest whose shards are there."""
-        path = self.ctx.path(MANIFEST)
-        if not path.exists():
-            return {}
-        manifest = read_manifest(path)
-        shards = {shard.name for shard in self.ctx.path(FOLDER).glob("*.parquet")}
-        rows = zip(manifest["clip_id"], manifest["shard"], manifest["row"], strict=True)
-        return {str(clip_id): (str(shard), int(row)) for clip_id, shard, row in rows if shard in shards}
-
-    def clean_up(self, shards: set[str]) -> None:
-        """Remove results that are merged, state of other versions, and shards that nothing refers to."""
-        shutil.rmtree(self.folder / "items", ignore_errors=True)
-        for other in self.folder.parent.iterdir():
-            if other != self.folder:
-                shutil.rmtree(other, ignore_errors=True)
-        remove_leftovers(self.folder)
-        remove_leftovers(self.ctx.path(FOLDER))
-        for path in self.ctx.path(FOLDER).glob("*.parquet"):
-            if path.name not in shards:
-                path.unlink()
-
-
-def _cut_runs(records: Sequence[Record], max_bytes: float, max_clips: int) -> Iterator[list[Record]]:
-    if len(records) >= SPREAD_FROM_FILES:
-        max_clips = min(max_clips, math.ceil(len(records) / SPREAD_ITEMS))
-    run: list[Record] = []
-    run_bytes = 0
-    for record in records:
-        if run and (len(run) >= max_clips or run_bytes + record.size_bytes > max_bytes):
-            yield run
-            run, run_bytes = [], 0
-        run.append(record)
-        run_bytes += record.size_bytes
-    if run:
-        yield run
-
-
-def _make_item(run: Sequence[Record]) -> Item:
-    size_mb = sum(record.size_bytes for record in run) / 1e6
-    size = f", {size_mb:.1f} MB" if size_mb else ""
-    return Item(
-        id=hash_json([[record.path, record.size_bytes, record.mtime_ns] for record in run])[:20],
-        label=f"{len(run)} recordings{size}, from {run[0].path}",
-        payload={"records": [asdict(record) for record in run]},
-    )
-
-
-def _examine(job: _Job, record: Record) -> tuple[Facts, Clip | None]:
-    """Return what is known of a recording once it is read, and the clip to pack unless it is bad."""
-    try:
-        data = job.layout.read(job.data, job.ctx.source, record)
-    except FileNotFoundError:
-        return Facts.of(record, reason="missing", detail="the file is not there"), None
-    except OSError as error:
-        return Facts.of(record, reason="unreadable", detail=f"cannot be opened: {error.strerror}"), None
-    try:
-        audio, info = decode_with_info(data)
-    except DecodeError as error:
-        return Facts.of(record, reason=error.reason, detail=error.detail), None
-    clip_id = hash_bytes(data)
-    found = {
-        **asdict(measure_audio(audio, info.sample_rate)),
-        "clip_id": clip_id,
-        "size_bytes": len(data),
-        "format": info.format,
-        "subtype": info.subtype,
-        "sample_rate": info.sample_rate,
-        "channels": info.channels,
+    columns = _columns(job.records, good["record"].tolist())
+    write_manifest(ctx.path(MANIFEST), build_manifest(facts.take(pa.array(good["fact"])), columns))
+    write_facts(job.known_path, facts)
+    # All is known now: collecting again finds no items to wait for.
+    write_json(job.items_path, {})
+    job.clean_up(set(facts["shard"].drop_null().to_pylist()))
+    return {
+        "clips": len(good),
+        "labels": len(set(columns["label"])),
+        "hours": round(float(good["duration_s"].sum()) / 3600, 4),
+        "shards": int(good["shard"].nunique()),
+        "quarantined": dict(sorted(Counter(reason for _, reason, _ in quarantine).items())),
     }
-    return Facts.of(record, **found), Clip(clip_id, record.path, data)
 
 
-def _judge(records: Sequence[Record], facts: dict[str, Facts]) -> tuple[list[Record], list[tuple[str, str, str]]]:
-    """Return the records of the manifest, and (path, reason, detail) of all others."""
-    good: list[Record] = []
-    quarantine: list[tuple[str, str, str]] = []
-    same: dict[str, list[Record]] = {}
-    for record in records:
-        if record.problem:
-            quarantine.append((record.path, *record.problem))
-        elif facts[record.path].reason:
-            quarantine.append((record.path, facts[record.path].reason, facts[record.path].detail))
-        else:
-            same.setdefault(facts[record.path].clip_id, []).append(record)
-    for group in same.values():
-        first, *others = group
-        labels = sorted({str(record.columns["label"]) for record in group})
+def _judge(records: Sequence[Record], facts: pa.Table) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
+    """Tell the clips of the manifest from all else.
+
+    Returns
+    -------
+    good
+        One row a clip of the manifest: `record` and `fact` (positions in the arguments), `shard`, `duration_s`.
+    quarantine
+        (path, reason, detail) of all others.
+    """
+    import pandas as pd
+
+    quarantine = [(record.path, *record.problem) for record in records if record.problem]
+    listed = pd.DataFrame(
+        [(i, r.path, r.columns.get("label")) for i, r in enumerate(records) if not r.problem],
+        columns=["record", "path", "label"],
+    )
+    found = facts.select(["path", "reason", "detail", "clip_id", "shard", "start_s", "duration_s"]).to_pandas()
+    found["fact"] = range(len(found))
+    joined = listed.merge(found, on="path", how="left").sort_values(["record", "start_s"], kind="stable")
+    bad = joined["reason"].notna()
+    quarantine += list(joined.loc[bad, ["path", "reason", "detail"]].itertuples(index=False, name=None))
+    clips = joined[~bad]
+    twice = clips.duplicated("clip_id", keep=False)
+    dropped = []
+    for _, group in clips[twice].groupby("clip_id", sort=False):
+        names = [_name(path, start_s) for path, start_s in zip(group["path"], group["start_s"], strict=True)]
+        labels = sorted(set(group["label"]))
         if len(labels) > 1:
-            detail = f"the same bytes have the labels {', '.join(labels)}: {', '.join(r.path for r in group)}"
-            quarantine += [(record.path, "conflicting_labels", detail) for record in group]
+            detail = f"the same bytes have the labels {', '.join(labels)}: {', '.join(names)}"
+            quarantine += [(path, "conflicting_labels", detail) for path in group["path"]]
+            dropped += list(group.index)
         else:
-            good.append(first)
-            quarantine += [(record.path, "duplicate", f"the same bytes as {first.path}") for record in others]
-    return good, quarantine
+            detail = f"the same bytes as {names[0]}"
+            quarantine += [
+                (path, "duplicate", f"{detail}, from {start_s:g} s on" if start_s else detail)
+                for path, start_s in zip(group["path"][1:], group["start_s"][1:], strict=True)
+            ]
+            dropped += list(group.index[1:])
+    return clips.drop(index=dropped)[["record", "fact", "shard", "duration_s"]], quarantine
+
+
+def _name(path: str, start_s: float) -> str:
+    return f"{path} at {start_s:g} s" if start_s else path
 
 
 def _check_share(ctx: Context, n_records: int, quarantine: list[tuple[str, str, str]], n_good: int) -> None:
-    unread = [entry for entry in quarantine if entry[1] not in ("duplicate", "conflicting_labels", "unlabelled")]
+    unread = [entry for entry in quarantine if entry[1] not in NO_FAULT]
     allowed = ctx.params.ingest.max_bad_share
     if n_good and len(unread) <= allowed * n_records:
         return
@@ -283,19 +203,8 @@ def _check_share(ctx: Context, n_records: int, quarantine: list[tuple[str, str, 
     )
 
 
-def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:
-    names = sorted({name for record in records for name in record.columns})
-    return {name: [record.columns.get(name) for record in records] for name in names}
-
-
-def _summarize(
-    good: Sequence[Record], facts: dict[str, Facts], quarantine: list[tuple[str, str, str]]
-) -> dict[str, Any]:
-    used = [facts[record.path] for record in good]
-    return {
-        "clips": len(good),
-        "labels": len({record.columns["label"] for record in good}),
-        "hours": round(sum(fact.duration_s for fact in used) / 3600, 4),
-        "shards": len({fact.shard for fact in used}),
-        "quarantined": dict(sorted(Counter(reason for _, reason, _ in quarantine).items())),
-    }
+def _columns(records: Sequence[Record], rows: Iterable[int]) -> dict[str, list[Any]]:
+    """Return the source's own columns, one value a clip, given the position of each clip's record."""
+    clips = [records[row].columns for row in rows]
+    names = sorted({name for columns in clips for name in columns})
+    return {name: [columns.get(name) for columns in clips] for name in names}

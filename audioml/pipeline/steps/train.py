@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from audioml.pipeline.context import Context
 from audioml.pipeline.step import Item
 from audioml.store.code_version import code_version
+from audioml.store.features import INDEX, open_features
 from audioml.store.files import hash_file, hash_json, read_json, write_atomic, write_json
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
-from audioml.store.shards import INDEX, open_features
 
 FEATURES = "features"
 CHECKPOINT, ONNX, PACKAGE, RUN = "models/checkpoint.ckpt", "models/model.onnx", "models/package", "models/run.json"
@@ -52,7 +56,8 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
         return _summary(read_json(state / STATE_RESULT))
     inputs = (
         ctx.params,
-        open_features(ctx.path(FEATURES)),
+        # One process that reads all bytes is enough.
+        open_features(ctx.path(FEATURES), verify=first),
         read_manifest(ctx.path(MANIFEST)),
         read_splits(ctx.path(SPLITS)),
         state,
@@ -73,6 +78,7 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
             "key": key,
             "model": ctx.params.model.name,
             "n_parameters": result.n_parameters,
+            "quarantined_clips": result.n_quarantined,
             "epochs": len(result.history),
             "best_epoch": int(best["epoch"]),
             "metrics": {name: value for name, value in best.items() if name.startswith(("train_", "val_"))},
@@ -91,7 +97,7 @@ def collect(ctx: Context) -> dict[str, Any]:
     from audioml.registry.package import save_package
     from audioml.training.checkpoints import BEST
     from audioml.training.export import export_onnx
-    from audioml.training.fit import load_network
+    from audioml.training.network import load_network
 
     key = fit_key(ctx)
     state = _state(ctx, key)
@@ -100,10 +106,11 @@ def collect(ctx: Context) -> dict[str, Any]:
     result = read_json(state / STATE_RESULT)
     features = open_features(ctx.path(FEATURES))
     network = load_network(ctx.params, state / BEST, result["targets"], features.shape)
-    example = torch.from_numpy(features.take(range(min(CHECKED_WINDOWS, len(features)))))
-    error = export_onnx(network, example, ctx.path(ONNX))
+    examples = [torch.from_numpy(features.take(rows)) for rows in _checked_windows(features.frames)]
+    error = export_onnx(network, examples, ctx.path(ONNX), any_frames=features.shape[1] is None)
     description = Description(
         name=ctx.params.name,
+        clean=features.index["clean"],
         features={"name": features.index["feature"], "params": features.index["params"]},
         task=_describe_plugin(ctx, "task", "tasks"),
         model=_describe_plugin(ctx, "model", "models"),
@@ -114,7 +121,7 @@ def collect(ctx: Context) -> dict[str, Any]:
         ctx.path(PACKAGE),
         onnx=ctx.path(ONNX),
         description=description.as_dict(),
-        example_audio=_example_audio(ctx),
+        example_audio=_example_audio(ctx, list(features.quarantined)),
     )
     with write_atomic(ctx.path(CHECKPOINT)) as temporary:
         shutil.copyfile(state / BEST, temporary)
@@ -157,15 +164,23 @@ def _state(ctx: Context, key: str) -> Path:
 
 def _summary(result: dict[str, Any]) -> dict[str, Any]:
     run: dict[str, Any] = result["run"]
-    return {name: run[name] for name in ("run_id", "epochs", "best_epoch", "n_parameters")} | dict(run["metrics"])
+    summary = {name: run[name] for name in ("run_id", "epochs", "best_epoch", "n_parameters")} | dict(run["metrics"])
+    return summary | ({"quarantined_clips": run["quarantined_clips"]} if run["quarantined_clips"] else {})
 
 
-def _example_audio(ctx: Context) -> bytes:
+def _checked_windows(frames: NDArray[np.int32]) -> list[NDArray[np.int64]]:
+    """Return the rows of the windows to compare on: the first ones of the shortest length, and of the median one."""
+    lengths = np.unique([frames.min(), np.sort(frames)[len(frames) // 2]])
+    return [np.flatnonzero(frames == length)[:CHECKED_WINDOWS] for length in lengths]
+
+
+def _example_audio(ctx: Context, quarantined: Sequence[str]) -> bytes:
     """Return the shortest training clip, as a small input example of the package."""
     from audioml.store.clips import FOLDER, read_clips
 
     manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
     train = manifest[manifest["clip_id"].isin(splits.loc[splits["split"] == "train", "clip_id"])]
+    train = train[~train["clip_id"].isin(quarantined)]
     row = train.sort_values(["size_bytes", "path"]).iloc[0]
     ((_, data),) = read_clips(ctx.path(FOLDER) / row["shard"], [int(row["row"])])
     return data

@@ -39,10 +39,11 @@ def logged(monkeypatch):
     return calls
 
 
-@pytest.fixture
-def ctx(tmp_path, tone_wav, tone_model, logged):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tone_wav, tone_model):
     """A workspace up to train: 40 tones, of which two of the test set have the wrong label."""
-    workspace, source = tmp_path / "ws", tmp_path / "tones"
+    folder = tmp_path_factory.mktemp("trained")
+    workspace, source = folder / "ws", folder / "tones"
     for i in range(20):
         for label, start_hz in (("low", 200), ("high", 2500)):
             path = source / label / f"{i}_{'ann' if i % 2 else 'bob'}.wav"
@@ -75,6 +76,13 @@ def ctx(tmp_path, tone_wav, tone_model, logged):
     run = {"run_id": "f" * 32, "n_parameters": 80, "epochs": 2, "best_epoch": 2, "history": HISTORY}
     write_json(ctx.path("models/run.json"), run)
     return ctx
+
+
+@pytest.fixture
+def ctx(trained, tmp_path, logged):
+    """A copy of the trained workspace."""
+    shutil.copytree(trained.workspace, tmp_path / "ws", symlinks=True)
+    return Context(tmp_path / "ws", trained.params)
 
 
 def test_metrics_are_those_of_sklearn(ctx, logged):
@@ -165,3 +173,15 @@ def test_clips_without_features(ctx):
     write_splits(ctx.path(SPLITS), splits.replace({"clip_id": {first: stranger}}))
     with pytest.raises(StepError, match=r"1 of 12 clips have no stored features .*000000000000.*featurize"):
         run_step(ctx, STEP)
+
+
+def test_clips_without_features_are_left_out_and_counted(ctx, logged):
+    splits = read_splits(ctx.path(SPLITS))
+    bad = splits.loc[splits["split"] == "test", "clip_id"].iloc[0]
+    index = read_json(ctx.path("features/index.json"))
+    index["quarantine"] = [{"clip_id": bad, "reason": "unreadable", "detail": "no audio"}]
+    write_json(ctx.path("features/index.json"), index)
+    summary = run_step(ctx, STEP)
+    n_test = int((splits["split"] == "test").sum())
+    assert (summary["n"], summary["left_out"]) == (n_test - 1, 1)
+    assert "1 test clips that gave no features" in ctx.path("reports/evaluation/index.html").read_text()

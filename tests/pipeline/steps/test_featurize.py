@@ -1,4 +1,5 @@
 import io
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,19 +9,30 @@ import yaml
 
 from audioml.audio.decode import decode
 from audioml.audio.prepare import prepare_audio
-from audioml.errors import StepError, StoreError
+from audioml.clean._chain import describe_chain, load_chain
+from audioml.errors import DatasetError, StepError, StoreError
 from audioml.features import logmel
-from audioml.params import parse_params
+from audioml.inference.predictor import Predictor
+from audioml.params import IngestParams, parse_params
 from audioml.pipeline import runner
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import find_step
 from audioml.pipeline.steps import featurize
+from audioml.plugins import plugin_names
 from audioml.store.clips import Clip, read_clips, write_clips
-from audioml.store.files import hash_bytes, read_json
+from audioml.store.features import open_features
+from audioml.store.files import hash_bytes, read_json, write_json
 from audioml.store.manifest import MANIFEST, MANIFEST_TYPES, read_manifest, write_manifest
-from audioml.store.shards import open_features
 
 STEP = find_step("featurize")
+CHAIN = [
+    {"name": "remove_dc"},
+    {"name": "resample", "sample_rate": 12000},
+    {"name": "denoise"},
+    {"name": "trim", "threshold_db": 6, "keep_s": 0},
+    {"name": "loudness"},
+    {"name": "preemphasis"},
+]
 
 
 def make_clips(count, seed):
@@ -54,17 +66,18 @@ def add_shard(workspace, count, seed):
 
 
 @pytest.fixture
-def make_ctx(tmp_path, minimal_params, monkeypatch):
-    """Make a workspace with 7 clips in one packed shard; an item is 3 clips of 1 s."""
-    monkeypatch.setattr(featurize, "ITEM_AUDIO_S", 3.0)
+def make_ctx(tmp_path, minimal_params):
+    """Make a workspace with packed shards of 3, 3 and 1 clips."""
 
-    def make(name="workspace", **features):
+    def make(name="workspace", clean=None, **features):
         workspace = tmp_path / name
         workspace.mkdir(exist_ok=True)
         raw = minimal_params | {"features": {"name": "logmel"} | features}
+        raw |= {"clean": clean} if clean is not None else {}
         (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
         if not (workspace / MANIFEST).exists():
-            add_shard(workspace, 7, seed=1)
+            for seed, count in enumerate((3, 3, 1)):
+                add_shard(workspace, count, seed)
         return Context(workspace, parse_params(raw))
 
     return make
@@ -100,13 +113,14 @@ def run(ctx, jobs=1):
 
 def test_every_clip_has_the_features_of_its_audio(ctx):
     summary = run(ctx)
-    assert summary == {"clips": 7, "windows": 7, "shards": 3, "shape": [40, 101]}
+    assert summary == {"clips": 7, "windows": 7, "shards": 3, "shape": [40, 101], "quarantined": 0}
     features = open_features(ctx.path("features"), verify=True)
     manifest = read_manifest(ctx.path(MANIFEST)).set_index("clip_id")
+    chain = load_chain(ctx.params.clean_sections())
     assert set(features.clip_ids) == set(manifest.index)
     for i, clip_id in enumerate(features.clip_ids):
         [(_, data)] = read_clips(ctx.path("data/audio") / manifest.shard[clip_id], [manifest.row[clip_id]])
-        windows, offsets_s = prepare_audio(*decode(data), logmel.Params())
+        windows, offsets_s = prepare_audio(*decode(data), logmel.Params(), chain)
         np.testing.assert_array_equal(features.take([i]), logmel.extract(logmel.Params(), windows))
         assert features.offsets_s[i] == offsets_s[0]
 
@@ -125,7 +139,8 @@ def test_the_index_says_what_made_the_features(ctx):
     index = read_json(ctx.path("features/index.json"))
     assert index["feature"] == "logmel"
     assert index["params"] == logmel.Params().model_dump()
-    assert [shard["clips"] for shard in index["shards"]] == [3, 3, 1]
+    assert index["clean"] == [{"name": "remove_dc", "params": {}}]
+    assert sorted(shard["clips"] for shard in index["shards"]) == [1, 3, 3]
     assert len(index["code_version"]) == 64
 
 
@@ -150,9 +165,9 @@ def test_new_clips_leave_old_shards(ctx, worked):
     run(ctx)
     before = contents(ctx)
     worked.clear()
-    add_shard(ctx.workspace, 4, seed=2)
+    add_shard(ctx.workspace, 4, seed=5)
     assert run(ctx)["clips"] == 11
-    assert len(worked) == 2
+    assert len(worked) == 1
     after = contents(ctx)
     assert {name: after[name] for name in before if name != "index.json"} == {
         name: data for name, data in before.items() if name != "index.json"
@@ -177,7 +192,7 @@ def test_after_a_kill_only_the_unfinished_is_done(ctx, make_ctx, worked):
 def test_a_shard_without_its_recorded_checksum_is_made_again(ctx, worked):
     items = runner.plan_step(ctx, STEP)
     runner.work_item(ctx, STEP, items[0].id)
-    (ctx.state / "featurize" / f"{items[0].id}.sha256").unlink()
+    (ctx.state / "featurize" / f"{items[0].id}.json").unlink()
     worked.clear()
     run(ctx)
     assert len(worked) == 3
@@ -238,6 +253,31 @@ def test_other_params_make_other_shards_and_old_ones_go(make_ctx, worked):
     assert len(list((ctx.state / "featurize").iterdir())) == 3
 
 
+def test_another_chain_makes_other_shards(make_ctx):
+    chains = ([], CHAIN, [*CHAIN[1:], CHAIN[0]], [*CHAIN[:-1], {"name": "preemphasis", "coefficient": 0.9}])
+    planned = [frozenset(item.id for item in featurize.plan(make_ctx(clean=clean))) for clean in chains]
+    assert len(frozenset.union(*planned)) == 3 * len(chains)
+
+
+def test_serving_makes_the_same_features_by_the_whole_chain(make_ctx, tone_model, tmp_path):
+    assert {part["name"] for part in CHAIN} == set(plugin_names("clean"))
+    keys = {"sample_rate": 8000, "duration_s": 0.5, "length": "segment", "segment_hop_s": 0.1}
+    ctx = make_ctx(clean=CHAIN, **keys)
+    run(ctx)
+    index = read_json(ctx.path("features/index.json"))
+    assert index["clean"] == describe_chain(ctx.params.clean_sections())
+    made_with = {"clean": index["clean"], "features": {"name": index["feature"], "params": index["params"]}}
+    shutil.copyfile(tone_model[0], tmp_path / "model.onnx")
+    write_json(tmp_path / "model.json", {**tone_model[1], **made_with})
+    predictor = Predictor.load(tmp_path)
+    features = open_features(ctx.path("features"))
+    manifest = read_manifest(ctx.path(MANIFEST)).set_index("clip_id")
+    for clip_id, clip in manifest.iterrows():
+        [(_, data)] = read_clips(ctx.path("data/audio") / clip["shard"], [clip["row"]])
+        stored = features.take(np.flatnonzero(features.clip_ids == clip_id))
+        np.testing.assert_array_equal(predictor.extract(data), stored)
+
+
 def test_edited_code_makes_other_shards(ctx, worked, monkeypatch):
     run(ctx)
     worked.clear()
@@ -255,19 +295,72 @@ def test_an_item_of_an_older_plan_is_refused(ctx, make_ctx):
 
 def test_a_missing_packed_shard_is_named(ctx):
     items = runner.plan_step(ctx, STEP)
-    next(ctx.path("data/audio").iterdir()).unlink()
+    (ctx.path("data/audio") / items[0].payload["shard"]).unlink()
     with pytest.raises(StoreError, match="is missing"):
         runner.work_item(ctx, STEP, items[0].id)
 
 
-def test_a_clip_that_cannot_be_decoded_is_named(ctx, monkeypatch):
-    def read_broken(path, rows):
-        return [(clip_id, b"not audio") for clip_id, _ in read_clips(path, rows)]
+def spoil(monkeypatch, bad):
+    """Let all packed clips whose place in reading order is in `bad` come out as no audio."""
+    count = iter(range(100))
+    iter_clips = featurize.iter_clips
 
-    items = runner.plan_step(ctx, STEP)
-    monkeypatch.setattr(featurize, "read_clips", read_broken)
-    with pytest.raises(StepError, match="passed ingest but cannot be decoded"):
-        runner.work_item(ctx, STEP, items[0].id)
+    def read(path, rows):
+        return ((clip_id, b"not audio" if next(count) in bad else data) for clip_id, data in iter_clips(path, rows))
+
+    monkeypatch.setattr(featurize, "iter_clips", read)
+
+
+def test_a_clip_without_features_is_quarantined_and_the_rest_of_its_shard_done(make_ctx, minimal_params, monkeypatch):
+    ctx = make_ctx()
+    ctx = Context(ctx.workspace, ctx.params.model_copy(update={"ingest": IngestParams(max_bad_share=0.2)}))
+    spoil(monkeypatch, {1})
+    assert run(ctx) == {"clips": 6, "windows": 6, "shards": 3, "shape": [40, 101], "quarantined": 1}
+    (entry,) = read_json(ctx.path("features/index.json"))["quarantine"]
+    assert entry["reason"] == "unreadable"
+    features = open_features(ctx.path("features"), verify=True)
+    assert set(features.quarantined) == set(read_manifest(ctx.path(MANIFEST))["clip_id"]) - set(features.clip_ids)
+    # What is known of it survives the loss of the state folder.
+    shutil.rmtree(ctx.state)
+    assert featurize.plan(ctx) == []
+    assert run(ctx)["quarantined"] == 1
+
+
+def test_failures_of_another_recipe_are_not_taken_over(ctx):
+    run(ctx)
+    path = ctx.path("features/index.json")
+    index = read_json(path)
+    first = open_features(ctx.path("features")).clip_ids[0]
+    write_json(path, {**index, "quarantine": [{"clip_id": first, "reason": "not_finite", "detail": "of other params"}]})
+    for shard in ctx.path("features").glob("*.arrow"):
+        shard.touch()
+    assert run(ctx)["quarantined"] == 0
+
+
+def test_too_many_clips_without_features_stop_the_run(ctx, monkeypatch):
+    spoil(monkeypatch, {1, 4})
+    with pytest.raises(DatasetError, match=r"2 of 7 clips give no features, but ingest.max_bad_share is 0\.1"):
+        run(ctx)
+
+
+def test_a_withdrawn_clip_touches_the_shard_that_held_it_only(ctx, worked):
+    run(ctx)
+    before = contents(ctx)
+    manifest = read_manifest(ctx.path(MANIFEST))
+    shard = manifest["shard"].value_counts().index[0]
+    gone = manifest.index[manifest["shard"] == shard][0]
+    write_manifest(ctx.path(MANIFEST), manifest.drop(index=gone))
+    worked.clear()
+    assert run(ctx)["clips"] == 6
+    assert len(worked) == 1
+    assert len(set(before.items()) & set(contents(ctx).items())) == 2
+
+
+def test_an_item_that_another_process_has_just_done_is_left(ctx, monkeypatch):
+    item = runner.plan_step(ctx, STEP)[0]
+    first = runner.work_item(ctx, STEP, item.id)
+    monkeypatch.setattr(featurize, "ShardWriter", None)
+    assert runner.work_item(ctx, STEP, item.id) == first
 
 
 def test_without_a_manifest_it_says_how_to_make_it(ctx):
@@ -276,12 +369,8 @@ def test_without_a_manifest_it_says_how_to_make_it(ctx):
         featurize.plan(ctx)
 
 
-def test_items_are_bounded_by_audio_and_by_count(ctx, monkeypatch):
-    assert [len(item.payload["rows"]) for item in featurize.plan(ctx)] == [3, 3, 1]
-    monkeypatch.setattr(featurize, "ITEM_CLIPS", 2)
+def test_an_item_is_a_packed_shard(ctx):
     items = featurize.plan(ctx)
-    assert [len(item.payload["rows"]) for item in items] == [2, 2, 2, 1]
-    assert items[0].label == "2 clips, 0.0 min"
-    # A clip longer than the bound is an item of its own.
-    monkeypatch.setattr(featurize, "ITEM_AUDIO_S", 0.5)
-    assert [len(item.payload["rows"]) for item in featurize.plan(ctx)] == [1] * 7
+    assert sorted(len(item.payload["rows"]) for item in items) == [1, 3, 3]
+    assert {item.payload["shard"] for item in items} == {path.name for path in ctx.path("data/audio").iterdir()}
+    assert items[0].label.startswith(f"{len(items[0].payload['rows'])} clips, 0.0 min")

@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import audioml.store.clips
 from audioml.errors import AudiomlError, DatasetError, StepError
 from audioml.params import parse_params
+from audioml.pipeline import ingest_job
 from audioml.pipeline.context import Context
+from audioml.pipeline.examination import Examiner
 from audioml.pipeline.graph import find_step
 from audioml.pipeline.runner import collect_step, plan_step, run_step, work_item
-from audioml.pipeline.steps import ingest
 from audioml.store.clips import read_clips
 from audioml.store.files import hash_bytes
 from audioml.store.manifest import read_manifest, read_quarantine
@@ -94,7 +96,7 @@ def test_a_second_run_reads_and_packs_nothing(make, source, monkeypatch):
     ctx = make()
     run(ctx)
     before = outputs(ctx)
-    monkeypatch.setattr(ingest, "_examine", None)
+    monkeypatch.setattr(Examiner, "examine", None)
     assert plan_step(ctx, STEP) == []
     run(ctx)
     assert outputs(ctx) == before
@@ -144,7 +146,7 @@ def test_without_its_state_it_hashes_and_packs_nothing_again(make, source, monke
     run(ctx)
     before = outputs(ctx)
     shutil.rmtree(ctx.state)
-    monkeypatch.setattr(ingest, "write_clips", None)
+    monkeypatch.setattr(audioml.store.clips, "write_clips", None)
     assert sum(len(item.payload["records"]) for item in plan_step(ctx, STEP)) == 12
     run(ctx)
     assert outputs(ctx) == before
@@ -161,7 +163,7 @@ def test_a_lost_shard_is_packed_again(make, source):
 
 def test_a_new_pattern_changes_columns_but_packs_nothing(make, source, monkeypatch):
     run(make())
-    monkeypatch.setattr(ingest, "_examine", None)
+    monkeypatch.setattr(Examiner, "examine", None)
     ctx = make(pattern=r"/(?P<take>\d)")
     run(ctx)
     assert list(manifest_of(ctx)["take"]) == [0, 1, 2, 3, 4, 5] * 2
@@ -171,8 +173,8 @@ def test_a_change_of_code_measures_again_but_packs_nothing(make, source, monkeyp
     ctx = make()
     run(ctx)
     before = outputs(ctx)
-    monkeypatch.setattr(ingest, "code_version", lambda modules, within: "other")
-    monkeypatch.setattr(ingest, "write_clips", None)
+    monkeypatch.setattr(ingest_job, "code_version", lambda modules, within: "other")
+    monkeypatch.setattr(audioml.store.clips, "write_clips", None)
     assert len(plan_step(ctx, STEP)) == 1
     run(ctx)
     assert outputs(ctx) == before
@@ -208,19 +210,25 @@ def _as_yaml(ctx):
     return yaml.safe_dump({key: value for key, value in ctx.params.model_dump(mode="json").items() if key in keys})
 
 
-def test_items_are_bounded_and_cut_by_the_listing(make, source):
-    items = plan_step(make(ingest={"shard_clips": 5}), STEP)
-    assert [len(item.payload["records"]) for item in items] == [5, 5, 2]
-    items = plan_step(make(ingest={"shard_mb": 0.02}), STEP)
-    assert [len(item.payload["records"]) for item in items] == [2] * 6
-    items = plan_step(make(ingest={"shard_mb": 0.001}), STEP)
-    assert [len(item.payload["records"]) for item in items] == [1] * 12
+def test_items_are_even_and_cut_by_the_listing(make, source):
+    # 12 recordings of 8 kB, which count as 24 kB each.
+    for shard_mb, counts in ((1.0, [12]), (0.1, [4, 4, 4]), (0.15, [6, 6]), (0.001, [1] * 12)):
+        items = plan_step(make(ingest={"shard_mb": shard_mb}), STEP)
+        assert [len(item.payload["records"]) for item in items] == counts
+
+
+def test_shards_are_even_by_seconds_of_audio(make, source):
+    # 6 s of audio.
+    ctx = make(ingest={"shard_s": 4.0})
+    run(ctx)
+    assert manifest_of(ctx)["shard"].value_counts().tolist() == [6, 6]
+    check_places(ctx)
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(make, source):
-    undisturbed = make(name="undisturbed", ingest={"shard_clips": 4})
+    undisturbed = make(name="undisturbed", ingest={"shard_mb": 0.1})
     run(undisturbed)
-    ctx = make(ingest={"shard_clips": 4})
+    ctx = make(ingest={"shard_mb": 0.1})
     items = plan_step(ctx, STEP)
     work_item(ctx, STEP, items[1].id)
     assert [item.id for item in plan_step(ctx, STEP)] == [items[0].id, items[2].id]
@@ -235,13 +243,12 @@ def test_collect_before_the_items_are_done(make, source):
         collect_step(ctx, STEP)
 
 
-def test_a_source_that_changes_meanwhile(make, source, tone_wav):
+def test_files_that_come_while_it_runs_wait_for_the_next_run(make, source, tone_wav):
     ctx = make()
     (item,) = plan_step(ctx, STEP)
-    work_item(ctx, STEP, item.id)
     (source / "low" / "late.wav").write_bytes(tone_wav(999))
-    with pytest.raises(StepError, match="changed while it ran"):
-        collect_step(ctx, STEP)
+    work_item(ctx, STEP, item.id)
+    assert collect_step(ctx, STEP)["clips"] == 12
     assert run(ctx)["clips"] == 13
 
 
@@ -295,7 +302,7 @@ def test_unchanged_bad_files_are_not_read_again(make, real_source, monkeypatch):
     (real_source / "ein zwei" / "bad.wav").write_bytes(b"")
     ctx = make()
     run(ctx)
-    monkeypatch.setattr(ingest, "_examine", None)
+    monkeypatch.setattr(Examiner, "examine", None)
     assert plan_step(ctx, STEP) == []
     run(ctx)
     assert quarantine_of(ctx) == {"ein zwei/bad.wav": "empty"}
@@ -321,12 +328,12 @@ def test_a_file_without_read_permission(make, source, monkeypatch):
     def refuse(data, place, record):
         if record.path == "low/3.wav":
             raise PermissionError(13, "Permission denied")
-        return (place / record.path).read_bytes()
+        return place.read(record.path)
 
     monkeypatch.setattr(folder, "read", refuse)
     ctx = make()
     run(ctx)
-    assert quarantine_of(ctx) == {"low/3.wav": "unreadable"}
+    assert quarantine_of(ctx) == {"low/3.wav": "unopened"}
 
 
 def test_too_many_bad_files_stop_the_run_and_harm_nothing(make, source):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from audioml.errors import StepError
+from audioml.errors import StepError, StoreError
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import find_step
 from audioml.pipeline.runner import collect_step, run_step, work_item
@@ -18,7 +18,7 @@ from audioml.pipeline.steps import train
 from audioml.store.clips import Clip, write_clips
 from audioml.store.files import hash_bytes, hash_file, read_json, write_json
 from audioml.store.manifest import MANIFEST, MANIFEST_TYPES, SPLITS, write_manifest, write_splits
-from audioml.store.shards import write_shard
+from audioml.store.shards import ShardWriter
 from audioml.training.tracker import MemoryTracker
 
 LABELS, SHAPE = ("high", "low"), (8, 12)
@@ -75,7 +75,8 @@ def make_workspace(folder: Path, **training: Any) -> Context:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     ctx = Context.load(folder)
     rng = np.random.default_rng(0)
-    clips = [Clip(hash_bytes(f"{i}".encode()), f"{i:02d}.wav", f"audio {i:02d}".encode()) for i in range(30)]
+    audio = [f"audio {i:02d}".encode() for i in range(30)]
+    clips = [Clip(hash_bytes(data), f"{i:02d}.wav", data) for i, data in enumerate(audio)]
     shard = write_clips(ctx.path("data/audio"), clips)
     table = {name: [0] * len(clips) for name in MANIFEST_TYPES} | {
         "clip_id": [clip.clip_id for clip in clips],
@@ -91,12 +92,14 @@ def make_workspace(folder: Path, **training: Any) -> Context:
     write_splits(ctx.path(SPLITS), pd.DataFrame({"clip_id": table["clip_id"], "split": split, "fold": 0}))
     features = rng.normal(-40, 3, (len(clips), *SHAPE)).astype(np.float32)
     features[::2, :4] += 10
-    digest = write_shard(ctx.path("features/a.arrow"), table["clip_id"], np.zeros(len(clips)), features)
+    with ShardWriter(ctx.path("features/a.arrow"), SHAPE[0]) as writer:
+        writer.add(table["clip_id"], np.zeros(len(clips)), features)
     index = {
         "feature": "logmel",
         "params": {"n_mels": SHAPE[0]},
+        "clean": [{"name": "remove_dc", "params": {}}],
         "shape": SHAPE,
-        "shards": [{"file": "a.arrow", "sha256": digest, "rows": len(clips)}],
+        "shards": [{"file": "a.arrow", "sha256": writer.sha256, "rows": len(clips)}],
     }
     write_json(ctx.path("features/index.json"), index)
     return ctx
@@ -121,6 +124,7 @@ def test_writes_model_package_and_run(tmp_path: Path, runs: Runs) -> None:
     assert package["onnx"] == hash_file(ctx.path("models/model.onnx"))
     assert package["targets"] == {"labels": ["high", "low"]}
     assert package["features"] == {"name": "logmel", "params": {"n_mels": SHAPE[0]}}
+    assert package["clean"] == [{"name": "remove_dc", "params": {}}]
     assert package["audio"] == "audio 00"
     assert runs.metrics[run["best_epoch"]]["best_val_loss"] == run["metrics"]["val_loss"]
 
@@ -139,23 +143,19 @@ def test_killed_fit_is_taken_up_in_the_same_run_and_ends_as_an_undisturbed_one(t
     assert one == other
 
 
-def test_collect_again_trains_nothing_and_run_again_trains_anew(tmp_path: Path, runs: Runs) -> None:
+def test_a_finished_fit_is_repeated_by_a_new_run_only(tmp_path: Path, runs: Runs) -> None:
     ctx = make_workspace(tmp_path, max_epochs=1)
     step = find_step("train")
     run_step(ctx, step)
     collect_step(ctx, step)
     assert runs.opened == ["run0"]
+    # Not yet collected, as a kill leaves it.
+    (ctx.state / "training" / train.fit_key(ctx)[:16] / train.COLLECTED).unlink()
+    work_item(ctx, step, "fit")
+    assert runs.opened == ["run0"]
+    collect_step(ctx, step)
     run_step(ctx, step)
     assert runs.opened == ["run0", "run1"]
-
-
-def test_finished_fit_is_not_repeated_before_it_is_collected(tmp_path: Path, runs: Runs) -> None:
-    ctx = make_workspace(tmp_path, max_epochs=1)
-    train_step = find_step("train")
-    run_step(ctx, train_step)
-    (ctx.state / "training" / train.fit_key(ctx)[:16] / train.COLLECTED).unlink()
-    work_item(ctx, train_step, "fit")
-    assert runs.opened == ["run0"]
 
 
 def test_changed_params_start_anew(tmp_path: Path, runs: Runs) -> None:
@@ -165,3 +165,14 @@ def test_changed_params_start_anew(tmp_path: Path, runs: Runs) -> None:
     assert train.fit_key(changed) != before
     with pytest.raises(StepError, match="no finished training"):
         collect_step(changed, find_step("train"))
+
+
+def test_a_damaged_shard_is_named_before_anything_is_learned(tmp_path: Path, runs: Runs) -> None:
+    ctx = make_workspace(tmp_path)
+    path = ctx.path("features/a.arrow")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"a\.arrow has the checksum"):
+        run_step(ctx, find_step("train"))
+    assert runs.opened == []
