@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,19 +90,32 @@ def init(
     test: Annotated[str | None, typer.Option(help="pandas query over the manifest that fixes the test set.")] = None,
     fold: Annotated[str | None, typer.Option(help="Column with the corpus's own folds.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="DIR's name")] = None,
+    storage_option: Annotated[
+        list[str] | None, typer.Option(help="For a URL: KEY=VALUE for fsspec, such as endpoint_url=...; repeatable.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Make a workspace for a folder of recordings.
+    r"""Make a workspace for a folder of recordings, here or at a URL.
 
     Example: `audioml init birds --data ~/recordings`
+
+    Example: `audioml init birds --data s3://bucket/recordings --storage-option endpoint_url=https://minio.example`
 
     Example: `audioml init digits --data fsdd/recordings --layout filename --pattern
     '(?P<label>\d)_(?P<speaker>\w+)_(?P<index>\d+)' --test 'index < 5'`
     """
-    from audioml.orchestration.workspace import Choices, create_workspace
+    from audioml.orchestration.workspace import Choices, create_workspace, parse_options
 
     choices = Choices(
-        source=data, layout=layout, pattern=pattern, label=label, group=group, test=test, fold=fold, name=name
+        source=data,
+        layout=layout,
+        pattern=pattern,
+        label=label,
+        group=group,
+        test=test,
+        fold=fold,
+        name=name,
+        storage_options=parse_options(storage_option or []),
     )
     created = create_workspace(folder, choices)
     if as_json:
@@ -217,6 +231,49 @@ def render(
         write_text(ctx.path("dvc.yaml"), dvc.render_dvc_yaml(ctx.params))
     dvc.check_rendering(ctx)
     _out.print(f"{ctx.path('dvc.yaml')} is as rendered.", markup=False)
+
+
+@app.command()
+def check(
+    deep: Annotated[bool, typer.Option("--deep", help="Read every byte and compare checksums.")] = False,
+    workspace: Workspace = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Check the packed clips and the feature shards; damaged ones are moved aside for the next run to make again.
+
+    Example: `audioml check --deep`
+    """
+    from audioml.pipeline.check import check_store, remedies
+
+    n_files, findings = check_store(Context.load(workspace), deep)
+    if as_json:
+        _print_json({"files": n_files, "findings": [asdict(finding) for finding in findings]})
+    elif findings:
+        _print_table(("file", "problem"), [(finding.file, finding.problem) for finding in findings])
+        _out.print(
+            f"{len(findings)} of {n_files} files are bad. Make them again with: {' && '.join(remedies(findings))}"
+        )
+    elif not n_files:
+        _out.print("There is nothing to check yet. Make it with: audioml run ingest")
+    else:
+        _out.print(f"{n_files} files are {'what their checksums say' if deep else 'there and whole'}.")
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compact(
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="one a core")] = None,
+    workspace: Workspace = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Pack small shards, and those that hold withdrawn clips, into full ones. No clip changes.
+
+    Example: `audioml compact`
+    """
+    from audioml.orchestration.compact import compact as compact_workspace
+
+    _print_summary("compact", compact_workspace(Context.load(workspace), jobs), as_json)
 
 
 @app.command()

@@ -23,6 +23,9 @@ from audioml.pipeline.graph import STEPS, downstream
 from audioml.pipeline.step import Output, Step
 
 CODE_LINK = f"{STATE_DIR}/code"
+SOURCE = "${data.source}"
+LISTED = "the source is listed on each run"
+"""Why `ingest` runs when its source is a URL."""
 REMOTE = f"{STATE_DIR}/dvc-remote"
 HEADER = """\
 # The pipeline as DVC stages, rendered from audioml's graph of steps by `audioml render`.
@@ -63,7 +66,8 @@ def render_dvc_yaml(params: Params) -> str:
     """Return the text of dvc.yaml for a workspace with these params.
 
     Names of plug-ins and the source stay ``${...}`` templates, which DVC fills from params.yaml, so that
-    another model or source needs no new rendering.
+    another model or folder needs no new rendering. A source at a URL is no input: DVC would copy it whole to
+    hash it. Instead `ingest` runs each time, which costs a listing where nothing changed.
     """
     document = {"stages": {step.name: _render_stage(step, params) for step in STEPS}, "plots": PLOTS}
     text = yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True)
@@ -97,7 +101,9 @@ def decide(ctx: Context, only: Step | None = None) -> list[Decision]:
         for step in [only] if only else STEPS:
             reasons = tuple(_explain(ctx, step, repo.status(targets=[step.name])))
             if not reasons and not only:
-                runs = [d.step for d in decisions.values() if d.run and step.name in downstream(d.step)]
+                # What a listing alone may find is not foreseen.
+                running = [d for d in decisions.values() if d.run and d.reasons != (LISTED,)]
+                runs = [d.step for d in running if step.name in downstream(d.step)]
                 reasons = (f"{runs[-1]} runs before it",) if runs else ()
             decisions[step.name] = Decision(
                 step.name, bool(reasons), reasons or ("up to date: inputs, params and code are as dvc.lock has them",)
@@ -161,13 +167,16 @@ def init_dvc(workspace: Path) -> None:
 
 
 def _render_stage(step: Step, params: Params) -> dict[str, Any]:
-    inputs = [i for i in step.inputs if not (i == "${data.source}" and params.data.source is None)]
+    watched = params.data.source is not None and not params.data.is_remote
+    inputs = [i for i in step.inputs if i != SOURCE or watched]
     stage: dict[str, Any] = {
         "desc": step.summary,
         "cmd": f"audioml run {step.name}",
         "deps": [*inputs, *(f"{CODE_LINK}/{path}" for path in step.code)],
         "params": list(step.params),
     }
+    if SOURCE in step.inputs and params.data.is_remote:
+        stage["always_changed"] = True
     for key, kinds in (("outs", ("data", "small", "plots")), ("metrics", ("metrics",))):
         outputs = [_render_output(o) for o in step.outputs if o.kind in kinds]
         if outputs:
@@ -190,7 +199,7 @@ def _explain(ctx: Context, step: Step, status: dict[str, Any]) -> Iterator[str]:
         return
     for change in (change for changes in status.values() for change in changes):
         if isinstance(change, str):
-            yield change
+            yield LISTED if change == "always changed" else change
             continue
         for path, state in change.get("changed deps", {}).items():
             if isinstance(state, dict):

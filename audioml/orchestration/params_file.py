@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from audioml.params import PluginSection, parse_params
-from audioml.plugins import load_plugin
+from audioml.params import Params, PluginSection, parse_params
+from audioml.plugins import load_plugin, plugin_names
 
 HEADER = (
     "# What audioml does in this workspace. Every key is checked; `audioml plan` says what a change makes run again.\n"
@@ -32,8 +32,12 @@ def render_params(choices: dict[str, Any]) -> str:
         key, value = field.alias or name, getattr(params, name)
         if key == "data":
             parts.append(_render_section(key, params.data_section()))
+        elif key == "ingest":
+            parts.append(_render_ingest(params))
+        elif key == "clean":
+            parts.append(_render_plugins(key, params.clean_sections(), field.description))
         elif key == "augment":
-            parts.append(_render_augment(params.augment_sections()))
+            parts.append(_render_plugins(key, params.augment_sections(), field.description))
         elif isinstance(value, PluginSection):
             parts.append(_render_plugin(key, value.name, params.plugin_section(PLUGIN_KINDS[key])))
         elif isinstance(value, BaseModel):
@@ -52,15 +56,22 @@ def _render_plugin(key: str, name: str, section: BaseModel) -> str:
     return f"{_comment(summary, '')}{key}:\n  name: {name}\n" + "".join(_render_fields(section, "  "))
 
 
-def _render_augment(sections: list[tuple[str, Any]]) -> str:
-    text = "# Changes to training clips, in this order; [] for none.\naugment:"
+def _render_ingest(params: Params) -> str:
+    """Render the section with the keys of its segment plug-in, where it has one."""
+    ingest, segment = params.ingest, params.segment_section()
+    if ingest.segment is None:
+        return _render_section("ingest", ingest)
+    plain = _render_section("ingest", ingest.model_copy(update={"segment": None}))
+    fields = f"  segment:\n    name: {ingest.segment.name}\n" + "".join(_render_fields(segment, "    "))
+    return plain.replace("  segment: null\n", fields)
+
+
+def _render_plugins(key: str, sections: list[tuple[str, Any]], description: str | None) -> str:
+    text = f"{_comment(description, '')}# There are: {', '.join(plugin_names(key))}.\n{key}:"
     if not sections:
         return text + " []\n"
-    return (
-        text
-        + "\n"
-        + "".join(f"  - name: {name}\n" + "".join(_render_fields(section, "    ")) for name, section in sections)
-    )
+    items = (f"  - name: {name}\n" + "".join(_render_fields(section, "    ")) for name, section in sections)
+    return text + "\n" + "".join(items)
 
 
 def _render_fields(section: BaseModel, indent: str) -> Iterator[str]:

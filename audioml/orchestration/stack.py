@@ -36,9 +36,9 @@ from audioml.orchestration.services import (
 )
 from audioml.pipeline.context import Context
 from audioml.ports import LOCAL, listen, port_of
-from audioml.registry.locks import hold_lock
 from audioml.registry.server import Server, find_server, log_of, start_server, stop_server
 from audioml.store.files import write_text
+from audioml.store.locks import hold_lock
 
 API_SERVER = "airflow-api-server"
 AIRFLOW_PARTS = (API_SERVER, "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")

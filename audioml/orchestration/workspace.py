@@ -6,16 +6,20 @@ import ast
 import re
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from audioml.datasets._inspect import SourceSummary, inspect_source
+from audioml.datasets._source import Source
 from audioml.errors import DatasetError, ParamsError, ServiceError, SourceError, did_you_mean
 from audioml.orchestration.dag_file import DAG_FILE, DAG_FILE_PATH
 from audioml.orchestration.dvc import init_dvc, render_dvc_yaml
 from audioml.orchestration.params_file import render_params
-from audioml.params import FILE_NAME, parse_params
+from audioml.params import FILE_NAME, DataParams, is_url, parse_params, parse_section
 from audioml.pipeline.context import STATE_DIR, Context
 from audioml.pipeline.graph import STEPS
 from audioml.plugins import check_plugin, load_plugin
@@ -41,7 +45,11 @@ MAX_SAMPLE_RATE = 16000
 """Features default to the source's own rate, but to no more than this: speech and most events lie below 8 kHz."""
 MAX_INPUT_S = 10.0
 SEGMENT_S = 5.0
-"""Recordings longer than the first are cut into segments of the second."""
+"""Clips longer than the first are seen through windows of the second, and answered for as a whole."""
+LONG_RECORDING_S = 60.0
+CLIP_S = 10.0
+"""A source with recordings longer than the first is cut into clips of the second at ingest: over minutes one answer
+for a whole recording says little, and none of it may be dropped because of its length."""
 TRAINING_CLIPS = 90_000
 FEWEST_EPOCHS, MOST_EPOCHS = 30, 150
 """Training sees about so many clips, repeats counted: 1,400 steps of 64."""
@@ -61,6 +69,8 @@ class Choices:
     test: str | None = None
     fold: str | None = None
     name: str | None = None
+    storage_options: dict[str, Any] = field(default_factory=dict)
+    """Of fsspec, for a source at a URL."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,28 @@ class Workspace:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return {**asdict(self), "folder": str(self.folder), "findings": list(self.findings)}
+
+
+def parse_options(given: Sequence[str]) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` strings as storage options; values are YAML.
+
+    Raises
+    ------
+    ParamsError
+        When one is not of this form.
+    """
+    options: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise ParamsError(
+                f"--storage-option {text!r} is not KEY=VALUE, such as endpoint_url=http://localhost:9000."
+            )
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ParamsError(f"--storage-option {text!r}: the value is not YAML: {error}") from None
+    return options
 
 
 def create_workspace(folder: Path, choices: Choices) -> Workspace:
@@ -124,13 +156,15 @@ def create_workspace(folder: Path, choices: Choices) -> Workspace:
 
 
 def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], SourceSummary | None]:
-    source = None if choices.source is None else Path(choices.source).expanduser().resolve()
+    source = _open_source(choices)
     if choices.layout is not None:
         check_plugin("datasets", choices.layout)
     if source is None and choices.layout != "spoken_commands":
-        raise SourceError("--data is missing: give the folder of recordings, or a table with their paths.")
-    if source is not None:
-        _check_apart(folder, source)
+        raise SourceError(
+            "--data is missing: give the folder of recordings, a table of their paths, or a URL of these."
+        )
+    if source is not None and not source.is_remote:
+        _check_apart(folder, Path(source.address))
     summary = inspect_source(source) if source is not None else None
     layout = choices.layout or (summary.layout if summary else "spoken_commands")
     name = choices.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name).strip("-._") or "audio"
@@ -138,12 +172,14 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
         "name": name,
         "data": {
             "layout": layout,
-            "source": None if source is None else str(source),
+            "source": None if source is None else source.address,
+            "storage_options": choices.storage_options,
             "pattern": choices.pattern,
             "label": choices.label,
             **({"path_column": summary.path_column} if layout == "table" and summary and summary.path_column else {}),
         },
         "split": {"test": choices.test, "fold": choices.fold, "group": choices.group},
+        "ingest": {"segment": {"name": "fixed", "length_s": CLIP_S} if _has_long_recordings(summary) else None},
         "features": {"name": "logmel", **_choose_features(summary)},
         "task": {"name": "classification"},
         "model": {"name": "rescnn"},
@@ -151,6 +187,17 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
         "augment": [{"name": "time_shift"}, {"name": "specaugment"}, {"name": "mixup"}],
     }
     return raw, summary
+
+
+def _open_source(choices: Choices) -> Source | None:
+    if choices.source is None:
+        return None
+    raw = {"layout": "folder", "source": choices.source, "storage_options": choices.storage_options}
+    if is_url(choices.source):
+        # Credentials in it are refused before anything is asked of it.
+        parse_section(DataParams, raw, "data")
+        return Source.of(choices.source, storage_options=choices.storage_options)
+    return Source.of(str(Path(choices.source).expanduser()), storage_options=choices.storage_options)
 
 
 def _check_apart(folder: Path, source: Path) -> None:
@@ -163,14 +210,33 @@ def _check_apart(folder: Path, source: Path) -> None:
         )
 
 
+def _has_long_recordings(summary: SourceSummary | None) -> bool:
+    return summary is not None and summary.longest_s > LONG_RECORDING_S
+
+
+def _typical_clip_s(summary: SourceSummary | None) -> float:
+    """Return the length in seconds that holds nearly all clips, once long recordings are cut."""
+    duration_s = summary.duration_s if summary else 1.0
+    return min(duration_s, CLIP_S) if _has_long_recordings(summary) else duration_s
+
+
+def _count_inputs(summary: SourceSummary) -> float:
+    """Return about how many inputs of the model the source makes."""
+    if _has_long_recordings(summary):
+        return max(summary.n_files, summary.hours * 3600 / CLIP_S)
+    if _typical_clip_s(summary) > MAX_INPUT_S:
+        return summary.hours * 3600 / (SEGMENT_S / 2)
+    return summary.n_files
+
+
 def _choose_features(summary: SourceSummary | None) -> dict[str, Any]:
     """Return rate, length, window and hop that suit the source.
 
-    Words get windows of 25 ms each 10 ms, longer clips 40 ms each 20 ms; recordings too long for one input are
-    cut into segments.
+    Words get windows of 25 ms each 10 ms, longer clips 40 ms each 20 ms; clips too long for one input are seen
+    through windows.
     """
     sample_rate = min(MAX_SAMPLE_RATE, summary.sample_rate if summary else MAX_SAMPLE_RATE)
-    duration_s = summary.duration_s if summary else 1.0
+    duration_s = _typical_clip_s(summary)
     segmented = duration_s > MAX_INPUT_S
     duration_s = SEGMENT_S if segmented else duration_s
     short = duration_s <= SHORT_CLIP_S
@@ -192,7 +258,7 @@ def _choose_epochs(summary: SourceSummary | None) -> dict[str, int]:
     """
     epochs = FEWEST_EPOCHS
     if summary is not None:
-        epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(TRAINING_CLIPS / summary.n_files)))
+        epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(TRAINING_CLIPS / _count_inputs(summary))))
     return {"max_epochs": epochs, "patience": epochs // 2}
 
 
@@ -237,8 +303,10 @@ def _check_query(query: str, columns: list[str]) -> None:
 
 def _describe_choice(raw: dict[str, Any]) -> str:
     features = raw["features"]
+    segment = raw["ingest"]["segment"]
+    cut = f"Recordings are cut into clips of {segment['length_s']:g} s (ingest.segment)\n" if segment else ""
     return (
-        f"Picked {features['name']} at {features['sample_rate']:,} Hz on {features['duration_s']:g} s "
+        f"{cut}Picked {features['name']} at {features['sample_rate']:,} Hz on {features['duration_s']:g} s "
         f"({features['length']}), {raw['model']['name']}, at most {raw['training']['max_epochs']} epochs"
     )
 

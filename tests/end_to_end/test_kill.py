@@ -1,16 +1,26 @@
-"""kill -9 in the middle; the next `dvc repro` finishes the job and makes what an undisturbed run makes."""
+"""kill -9 in the middle; the next run finishes the job and makes what an undisturbed run makes.
 
+`AUDIOML_KILLS=30 pytest tests/end_to_end/test_kill.py -k random` kills at more random moments than by default.
+"""
+
+import json
 import os
+import random
+import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
-from .conftest import ENVIRONMENT, FSDD, read_metrics, run_command, shrink
+from .conftest import ENVIRONMENT, FSDD, change_params, run_command, shrink
 
 pytestmark = pytest.mark.slow
+KILLS = int(os.environ.get("AUDIOML_KILLS", "4"))
+BOTH_STEPS = ["sh", "-c", "audioml run ingest --jobs 2 && audioml run featurize --jobs 2"]
 
 
 def kill_when(command: list[str], cwd: Path, condition: Callable[[], bool]) -> None:
@@ -34,9 +44,9 @@ def shard_bytes(workspace: Path) -> dict[str, bytes]:
 
 def test_featurize_repeats_only_what_was_not_finished(fsdd_dir, tmp_path):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    for workspace in (undisturbed, killed):
-        run_command("audioml", "init", str(workspace), "--data", str(fsdd_dir), *FSDD, cwd=tmp_path)
-        run_command("dvc", "repro", "split", cwd=workspace)
+    run_command("audioml", "init", str(undisturbed), "--data", str(fsdd_dir), *FSDD, cwd=tmp_path)
+    run_command("dvc", "repro", "validate", cwd=undisturbed)
+    shutil.copytree(undisturbed, killed, symlinks=True)
     run_command("dvc", "repro", "featurize", cwd=undisturbed)
 
     kill_when(
@@ -49,17 +59,86 @@ def test_featurize_repeats_only_what_was_not_finished(fsdd_dir, tmp_path):
     assert shard_bytes(killed) == shard_bytes(undisturbed)
 
 
+def trained(workspace: Path) -> tuple[list[dict[str, float]], bytes]:
+    """Return what training measured in each epoch, seconds aside, and the network it made."""
+    history = json.loads((workspace / "models" / "run.json").read_text())["history"]
+    measured = [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in history]
+    return measured, (workspace / "models" / "model.onnx").read_bytes()
+
+
 def test_train_goes_on_from_its_last_checkpoint(workspace, tmp_path):
     shrink(workspace, max_epochs=6)
-    run_command("dvc", "repro", "evaluate", cwd=workspace)
-    undisturbed, onnx = read_metrics(workspace), (workspace / "models" / "model.onnx").read_bytes()
+    run_command("dvc", "repro", "train", cwd=workspace)
+    undisturbed = trained(workspace)
 
     for path in (workspace / ".audioml" / "training").rglob("*.ckpt"):
         path.unlink()
     shrink(workspace, max_epochs=6, patience=14)
     training = workspace / ".audioml" / "training"
     kill_when(["audioml", "run", "train"], workspace, lambda: any(training.rglob("last.ckpt")))
-    done = run_command("dvc", "repro", "evaluate", cwd=workspace)
+    done = run_command("dvc", "repro", "train", cwd=workspace)
     assert "resumes after epoch" in done.stdout + done.stderr
-    assert read_metrics(workspace) == undisturbed
-    assert (workspace / "models" / "model.onnx").read_bytes() == onnx
+    assert trained(workspace) == undisturbed
+
+
+def all_files(workspace: Path) -> dict[str, bytes]:
+    """Everything that the steps left: outputs whole, and the names of what they keep in the state folder."""
+    outputs = [path for folder in ("data", "features") for path in (workspace / folder).rglob("*") if path.is_file()]
+    state = [path for step in ("ingest", "featurize") for path in (workspace / ".audioml" / step).rglob("*")]
+    return {str(path.relative_to(workspace)): path.read_bytes() for path in outputs} | {
+        str(path.relative_to(workspace)): b"" for path in state
+    }
+
+
+def temporary_files(workspace: Path) -> list[Path]:
+    """What a write that did not end would leave, in outputs, plans and all other state."""
+    return [path for folder in ("data", "features", ".audioml") for path in (workspace / folder).rglob("*.tmp")]
+
+
+def kill_at_random(process: subprocess.Popen[bytes], after_s: float, workers_only: bool) -> bool:
+    """After so many seconds kill -9 the whole group, or one worker process; tell whether there was one to kill."""
+    try:
+        process.wait(timeout=after_s)
+    except subprocess.TimeoutExpired:
+        if not workers_only:
+            os.killpg(process.pid, signal.SIGKILL)
+            return True
+        workers = [
+            p for p in psutil.Process(process.pid).children(recursive=True) if "forkserver" in " ".join(p.cmdline())
+        ]
+        for worker in workers[-1:]:
+            worker.kill()
+        return bool(workers)
+    return False
+
+
+def test_killed_at_random_moments_it_ends_as_an_undisturbed_run(fsdd_dir, tmp_path):
+    template = tmp_path / "template"
+    run_command("audioml", "init", str(template), "--data", str(fsdd_dir), *FSDD, cwd=tmp_path)
+    change_params(template, "ingest", shard_s=60.0, shard_mb=1.0)
+
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(template, undisturbed, symlinks=True)
+    start = time.monotonic()
+    run_command(*BOTH_STEPS, cwd=undisturbed)
+    duration_s = time.monotonic() - start
+    expected = all_files(undisturbed)
+    assert sum(name.endswith(".arrow") for name in expected) >= 20
+
+    chance = random.Random(0)
+    hits = 0
+    for attempt in range(KILLS):
+        killed = tmp_path / f"killed{attempt}"
+        shutil.copytree(template, killed, symlinks=True)
+        process = subprocess.Popen(
+            BOTH_STEPS, cwd=killed, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL
+        )
+        workers_only = attempt % 2 == 1
+        hits += kill_at_random(process, chance.uniform(0.2, 0.95) * duration_s, workers_only)
+        status = process.wait()
+        assert not workers_only or status == 0, "a run survives the death of a worker"
+        run_command(*BOTH_STEPS, cwd=killed)
+        assert all_files(killed) == expected
+        assert temporary_files(killed) == []
+        shutil.rmtree(killed)
+    assert hits > KILLS / 2

@@ -7,6 +7,7 @@ from audioml.orchestration.demo import choose_clips
 from audioml.pipeline.context import Context
 from audioml.store.clips import Clip, write_clips
 from audioml.store.manifest import MANIFEST, SPLITS, build_manifest, write_manifest, write_splits
+from audioml.store.recordings import build_facts
 
 
 @pytest.fixture
@@ -20,14 +21,21 @@ def ctx(workspace):
             clips.append(Clip(hashlib.sha256(data).hexdigest(), f"{label}/{index}.wav", data))
     shard = write_clips(workspace / "data" / "audio", clips)
     shares = dict.fromkeys(["dc_offset", "clipped_share", "silent_share"], 0.0)
-    sound = {"duration_s": 1.0, "sample_rate": 8000, "channels": 1, "format": "WAV", "subtype": "PCM_16"}
+    sound = {
+        "start_s": 0.0,
+        "duration_s": 1.0,
+        "sample_rate": 8000,
+        "channels": 1,
+        "format": "WAV",
+        "subtype": "PCM_16",
+    }
     levels = {"size_bytes": 1, "peak_dbfs": -1.0, "rms_dbfs": -20.0}
     facts = [
         {"clip_id": c.clip_id, "path": c.path, "shard": shard, "row": row, **sound, **levels, **shares}
         for row, c in enumerate(clips)
     ]
     labels = [c.path.partition("/")[0] for c in clips]
-    write_manifest(context.path(MANIFEST), build_manifest(facts, {"label": labels}))
+    write_manifest(context.path(MANIFEST), build_manifest(build_facts(facts), {"label": labels}))
     split = ["train" if c.path.endswith("0.wav") else "test" for c in clips]
     write_splits(context.path(SPLITS), pd.DataFrame({"clip_id": [c.clip_id for c in clips], "split": split, "fold": 0}))
     return context

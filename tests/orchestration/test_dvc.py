@@ -25,21 +25,34 @@ def raw(minimal_params):
     return {**defaults, "data": {**defaults["data"], "source": "recordings"}}
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A folder for the workspace that all tests copy; the first of them fills it."""
+    return tmp_path_factory.mktemp("recorded") / "birds"
+
+
 @pytest.fixture
-def ctx(tmp_path, raw):
-    """A workspace whose ingest and split have run and are recorded."""
-    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    init_dvc(tmp_path)
-    (tmp_path / ".dvcignore").write_text("__pycache__\n")
-    (tmp_path / FILE_NAME).write_text(yaml.safe_dump(raw))
-    (tmp_path / "dvc.yaml").write_text(render_dvc_yaml(parse_params(raw)))
-    (tmp_path / "recordings").mkdir()
-    (tmp_path / "recordings" / "a.wav").write_bytes(b"a")
-    context = Context.load(tmp_path)
+def ctx(recorded, tmp_path, raw):
+    """A workspace whose ingest, validate and split have run and are recorded."""
+    if not recorded.exists():
+        record_workspace(recorded, raw)
+    shutil.copytree(recorded, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return Context.load(tmp_path)
+
+
+def record_workspace(folder, raw):
+    folder.mkdir()
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    init_dvc(folder)
+    (folder / ".dvcignore").write_text("__pycache__\n")
+    (folder / FILE_NAME).write_text(yaml.safe_dump(raw))
+    (folder / "dvc.yaml").write_text(render_dvc_yaml(parse_params(raw)))
+    (folder / "recordings").mkdir()
+    (folder / "recordings" / "a.wav").write_bytes(b"a")
+    context = Context.load(folder)
     for name in ("ingest", "validate", "split"):
         make_outputs(context, name)
         record_step(context, find_step(name))
-    return context
 
 
 def make_outputs(ctx, name, text="made"):

@@ -1,14 +1,17 @@
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
 from audioml.errors import DatasetError, ParamsError, ServiceError, SourceError, UnknownPluginError
 from audioml.orchestration.dag_file import DAG_FILE
 from audioml.orchestration.dvc import render_dvc_yaml
+from audioml.orchestration.params_file import render_params
 from audioml.orchestration.workspace import Choices, create_workspace
-from audioml.params import load_params
+from audioml.params import load_params, parse_params
 
 
 @pytest.fixture
@@ -37,6 +40,14 @@ def test_params_say_every_key_and_what_it_means(folder, tones):
     assert set(yaml.safe_load(text)) == set(params.model_dump(by_alias=True))
     assert set(yaml.safe_load(text)["training"]) == set(params.training.model_dump())
     assert "  # Target rate in Hz; audio of any other rate is resampled with soxr.\n  sample_rate: " in text
+
+
+def test_the_keys_of_segments_stand_in_their_place(minimal_params):
+    text = render_params({**minimal_params, "ingest": {"segment": {"name": "activity", "pad_s": 0.05}}})
+    assert "  segment:\n    name: activity\n    # How far above the background" in text
+    section = parse_params(yaml.safe_load(text)).segment_section()
+    assert (section.pad_s, section.max_s) == (0.05, 30.0)
+    assert yaml.safe_load(render_params(minimal_params))["ingest"]["segment"] is None
 
 
 def test_options_become_params(folder, tones):
@@ -136,3 +147,19 @@ def test_a_source_that_overlaps_the_outputs_is_refused(folder, tones, source):
 
 def test_a_folder_name_that_is_no_model_name_gets_one(tmp_path, tones):
     assert create_workspace(tmp_path / "鳥", Choices(source=str(tones))).name == "audio"
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "segment", "length"),
+    [(4.0, None, ("pad", 4.0)), (50.0, None, ("segment", 5.0)), (200.0, 10.0, ("pad", 10.0))],
+)
+def test_longer_recordings_are_seen_through_windows_and_hours_are_cut_into_clips(tmp_path, duration_s, segment, length):
+    for label in ("low", "high"):
+        (tmp_path / "src" / label).mkdir(parents=True)
+        soundfile.write(tmp_path / "src" / label / "1.wav", np.zeros(int(duration_s * 1000)), 1000, subtype="PCM_16")
+    made = create_workspace(tmp_path / "space", Choices(source=str(tmp_path / "src")))
+    params = load_params(tmp_path / "space")
+    assert (params.segment_section() and params.segment_section().length_s) == segment
+    features = params.plugin_section("features")
+    assert (features.length, features.duration_s) == length
+    assert any("cut into clips of 10 s" in line for line in made.findings) == bool(segment)
