@@ -19,7 +19,7 @@ import pytest
 from .conftest import ENVIRONMENT, FSDD, change_params, run_command, shrink
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("AUDIOML_KILLS", "4"))
+KILLS = int(os.environ.get("AUDIOML_KILLS", "3"))
 BOTH_STEPS = ["sh", "-c", "audioml run ingest --jobs 2 && audioml run featurize --jobs 2"]
 
 
