@@ -8,6 +8,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import soundfile
 from _corpus import made_up_clips, make_workspace
 from _measure import run_child
 
@@ -40,6 +42,20 @@ def measure(folder: Path, n_clips: int) -> list[tuple[str, float, float]]:
     return measured
 
 
+def measure_long(folder: Path, minutes: int) -> float:
+    """Return the MiB of a process that ingests a recording of noise of so many minutes, cut into clips of 10 s."""
+    noise = np.random.default_rng(0)
+    for label, length in (("long", minutes), ("short", 1)):
+        path = folder / "source" / label / "1.wav"
+        path.parent.mkdir(parents=True)
+        with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
+            for _ in range(length):
+                file.write(noise.normal(0, 0.05, RATE * 60).astype(np.float32))
+    data = {"layout": "folder", "source": str(folder / "source")}
+    make_workspace(folder / "space", data=data, ingest={"segment": {"name": "fixed"}})
+    return float(run_child(RUN.replace("jobs=2", "jobs=1"), str(folder / "space"), "ingest")["main_mib"])
+
+
 def main() -> None:
     """Measure and print."""
     print(f"clips of {DURATION_S} s at 16 kHz, two worker processes; MiB of resident memory at its peak (goal 1,229)")
@@ -48,6 +64,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for step, main_mib, worker_mib in measure(Path(folder), n_clips):
                 print(f"| {n_clips:,} | {step} | {main_mib:,.0f} | {worker_mib:,.0f} |")
+    print("\n| ingest of one recording at 16 kHz, cut into clips of 10 s | the one process |\n|---|---|")
+    for minutes in (10, 180):
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"| {minutes} minutes | {measure_long(Path(folder), minutes):,.0f} |")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from audioml.errors import DatasetError, StepError
-from audioml.params import IngestParams, parse_params
+from audioml.params import IngestParams
 from audioml.pipeline.compaction import compact_clips
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import find_step
@@ -19,16 +19,10 @@ STEP = find_step("ingest")
 
 
 @pytest.fixture
-def ctx(tmp_path, minimal_params, tone_wav):
+def ctx(recordings_space):
     """A workspace whose source has two classes of six tones; an item is four recordings."""
-    for i in range(6):
-        for label, base in (("low", 200), ("high", 2000)):
-            path = tmp_path / "recordings" / label / f"{i}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(tone_wav(base + 10 * i))
-    (tmp_path / "space").mkdir()
-    data = {"layout": "folder", "source": str(tmp_path / "recordings")}
-    return Context(tmp_path / "space", parse_params(minimal_params | {"data": data, "ingest": {"shard_mb": 0.1}}))
+    params = recordings_space.params.model_copy(update={"ingest": IngestParams(shard_mb=0.1)})
+    return Context(recordings_space.workspace, params)
 
 
 def run(ctx):
