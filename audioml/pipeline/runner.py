@@ -7,8 +7,9 @@ import json
 import multiprocessing
 import os
 import queue
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -16,13 +17,14 @@ from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any, Self
 
-from audioml.errors import AudiomlError, StepError, did_you_mean
+from audioml.errors import AudiomlError, ServiceError, StepError, did_you_mean
 from audioml.pipeline.context import COMPACTION, Context
 from audioml.pipeline.fingerprint import note_start, step_code
 from audioml.pipeline.progress import show_progress
 from audioml.pipeline.step import Item, Step
 from audioml.store.files import read_json, remove_leftovers, write_text
 from audioml.store.locks import hold_lock
+from audioml.training.world import find_world
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Worker processes get one thread each: threads in libraries times processes stall."""
@@ -82,6 +84,27 @@ def work_item(ctx: Context, step: Step, item_id: str) -> dict[str, Any]:
     return step.load().work(ctx, Item(**read_json(path)))
 
 
+def work_items(ctx: Context, step: Step, item_ids: Sequence[str]) -> dict[str, Any]:
+    """Do planned items one after the other; one that fails does not stop the others, its error is raised after them.
+
+    Raises
+    ------
+    StepError
+        When no plan holds an item of one of the ids.
+    """
+    summaries, errors = [], []
+    for item_id in item_ids:
+        try:
+            summaries.append(work_item(ctx, step, item_id))
+        except (AudiomlError, OSError) as error:
+            errors.append(error)
+            sys.stderr.write(f"{step.name}: item {item_id}: {error}\n")
+    if errors:
+        # What may succeed the next time decides: then all are tried again, and those that are done cost nothing.
+        raise next((e for e in errors if isinstance(e, OSError | ServiceError)), errors[0])
+    return summaries[0] if len(summaries) == 1 else {"items": len(summaries)}
+
+
 def collect_step(ctx: Context, step: Step) -> dict[str, Any]:
     """Merge, check and report what a step's items made."""
     gc.set_threshold(GC_THRESHOLD)
@@ -106,7 +129,8 @@ def _run(ctx: Context, step: Step, jobs: int | None) -> dict[str, Any]:
     jobs = jobs or os.cpu_count() or 1
     if step.mapped and jobs > 1:
         _start_server(ctx, step)
-    items = plan_step(ctx, step)
+    # Of the processes of a training the first one plans and collects; the others end in `work`.
+    items = plan_step(ctx, step) if find_world().is_first else step.load().plan(ctx)
     jobs = min(jobs, len(items))
     if jobs <= 1:
         with show_progress() as progress:
@@ -158,7 +182,8 @@ class _Lanes:
             pool = self.free.get()
             try:
                 pool.submit(_work_in_child, self.ctx.workspace, self.step.name, item.id).result()
-            except BrokenProcessPool:
+            except (BrokenProcessPool, EOFError, ConnectionError):
+                # The last two: the server that workers are forked from has died, and is started again.
                 pool.shutdown(wait=False)
                 pool = self._open()
             else:

@@ -26,6 +26,8 @@ class Item:
     label: str
     """What people read in the Airflow UI, such as ``400 clips, 36 MB``."""
     payload: dict[str, Any] = field(default_factory=dict)
+    clips: int = 0
+    """Clips, or recordings, in it; 0 where they are not counted."""
 
 
 class StepModule(Protocol):

@@ -49,10 +49,11 @@ def test_featurize_repeats_only_what_was_not_finished(fsdd_dir, tmp_path):
     shutil.copytree(undisturbed, killed, symlinks=True)
     run_command("dvc", "repro", "featurize", cwd=undisturbed)
 
-    kill_when(
-        ["audioml", "run", "featurize", "--jobs", "1"], killed, lambda: any((killed / "features").glob("*.arrow"))
-    )
-    finished = {path: path.stat().st_ino for path in (killed / "features").glob("*.arrow")}
+    # A shard is finished once its record stands beside it: a kill between the two makes it again.
+    records = killed / ".audioml" / "featurize"
+    kill_when(["audioml", "run", "featurize", "--jobs", "1"], killed, lambda: any(records.glob("*.json")))
+    shards = [killed / "features" / f"{record.stem}.arrow" for record in records.glob("*.json")]
+    finished = {path: path.stat().st_ino for path in shards}
     assert 0 < len(finished) < len(list((undisturbed / "features").glob("*.arrow")))
     run_command("dvc", "repro", "featurize", cwd=killed)
     assert {path: path.stat().st_ino for path in finished} == finished
