@@ -11,14 +11,23 @@
     ├── RegistryError      a model, version or alias that the registry does not have
     └── ServiceError       a process audioml starts or talks to (a port in use, no git, no server)
 
-The command line prints an AudiomlError without a traceback and exits with 1 (a ServiceError with 75, as trying
-again may help); anything else is a bug.
+The command line prints an AudiomlError, or an error of the system (OSError), without a traceback; anything else is a
+bug. Its exit status, one of those below, says whether trying again may help.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+USER_ERROR = 1
+"""Exit status of the command line for an error that trying again does not mend."""
+SOFTWARE_ERROR = 70
+"""EX_SOFTWARE: a fault of the program, with its traceback."""
+IO_ERROR = 74
+"""EX_IOERR: a disk or a network failed to read or write; trying again may mend it."""
+SERVICE_ERROR = 75
+"""EX_TEMPFAIL: a service is not available; trying again may mend it."""
 
 
 class AudiomlError(Exception):

@@ -1,0 +1,80 @@
+"""Commands that answer with a registered model: predict, serve."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audioml.cli._options import AsJson, ModelRef, Workspace
+from audioml.cli._output import out, print_json, print_table
+from audioml.params import FILE_NAME
+from audioml.pipeline.context import STATE_DIR, Context
+
+if TYPE_CHECKING:
+    from audioml.registry.workspace import ModelUser
+    from audioml.serving.model import LoadedModel
+
+
+def predict(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files of any format.")],
+    model: ModelRef = None,
+    workspace: Workspace = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Predict with a registered model.
+
+    Example: `audioml predict clip.wav --model digits@champion`
+    """
+    from audioml.serving.batch import predict_files
+
+    answers = predict_files(Context.load(workspace), files, model)
+    if as_json:
+        print_json(answers)
+    else:
+        print_table(("file", "answer", "probability"), [_answer_row(answer) for answer in answers])
+    if any("error" in answer for answer in answers):
+        raise typer.Exit(1)
+
+
+def serve(
+    model: ModelRef = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a model that is not registered yet.")] = False,
+    workspace: Workspace = Path(),
+) -> None:
+    """Serve a registered model over HTTP: POST /predict with audio as multipart file or raw body.
+
+    With --model and the tracking server in MLFLOW_TRACKING_URI, no workspace is needed.
+
+    Example: `audioml serve --port 8000`, then `curl -F file=@clip.wav localhost:8000/predict`
+    """
+    from audioml.serving.run import serve as run_server
+
+    def announce(address: str, loaded: LoadedModel) -> None:
+        out.print(f"{loaded.name} version {loaded.version} answers at {address} (POST /predict, /docs)", markup=False)
+
+    def tell(reason: str) -> None:
+        out.print(f"Waiting: {reason}", markup=False, soft_wrap=True)
+
+    run_server(_model_user(workspace, model), model, host, port, on_ready=announce, on_wait=tell if wait else None)
+
+
+def _model_user(workspace: Path, model: str | None) -> ModelUser:
+    """Return the workspace; where there is none, what does for a model that is named, on a server that is named."""
+    from audioml.registry.tracking import URI_VARIABLE
+    from audioml.registry.versions import parse_reference
+    from audioml.registry.workspace import Elsewhere
+
+    if (workspace / FILE_NAME).exists() or model is None or not os.environ.get(URI_VARIABLE):
+        return Context.load(workspace)
+    return Elsewhere(workspace.resolve() / STATE_DIR, parse_reference(model, "")[0])
+
+
+def _answer_row(answer: dict[str, Any]) -> tuple[str, ...]:
+    if error := answer.get("error"):
+        return answer["file"], f"not readable as audio ({error['reason']}: {error['detail']})", ""
+    return answer["file"], answer["label"], f"{answer['probability']:.3f}"
