@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import signal
@@ -14,11 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from audioml.errors import ServiceError
+from audioml.processes import die_with
 
-USER_ERROR = 1
-"""Exit status of the command line for an error that trying again does not mend."""
 _TAIL_LINES = 40
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -76,7 +73,7 @@ def run_child(
             text=True,
             encoding="utf-8",
             errors="replace",
-            preexec_fn=_die_with(os.getpid()),
+            preexec_fn=die_with(os.getpid()),
         ) as process:
             if on_start:
                 on_start(process)
@@ -119,20 +116,3 @@ def _child_environment(added: Mapping[str, str]) -> dict[str, str]:
         "COLUMNS": "160",
         **added,
     }
-
-
-def _die_with(parent: int) -> Callable[[], None]:
-    """Return what the child does first: ask the kernel for SIGKILL when `parent` dies (Linux only).
-
-    SIGKILL, because libraries catch SIGTERM to end at a time of their own; every step is safe to kill.
-    """
-    if sys.platform != "linux":
-        return lambda: None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return ask

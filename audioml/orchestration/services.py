@@ -8,22 +8,20 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
+from audioml import processes
+from audioml.processes import end_marked, end_processes, find_process, start_time
 from audioml.store.files import read_json, write_json
 
 MARK = "AUDIOML_STACK"
 """Environment variable of every process of a stack; holds the workspace's state folder."""
 RECORD = "stack.json"
-STOP_TIMEOUT_S = 4.0
-"""Seconds from SIGTERM to SIGKILL. Steps are safe to kill, and Airflow's scheduler waits for them to end."""
 LOG_TAIL_LINES = 20
 
 
@@ -41,11 +39,7 @@ class Service:
 
     def runs(self) -> bool:
         """Return whether this very process still runs."""
-        try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.create_time) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+        return find_process(self.pid, self.create_time) is not None
 
     def log_tail(self) -> str:
         """Return the last lines of the log."""
@@ -53,12 +47,8 @@ class Service:
 
 
 def describe_process(name: str, pid: int, log: Path, *, port: int | None = None, url: str | None = None) -> Service:
-    """Return the record of a process that was just started; one that has ended already gets no start time."""
-    try:
-        created = float(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
-        created = 0.0
-    return Service(name, pid, created, port, url, str(log))
+    """Return the record of a process that was just started."""
+    return Service(name, pid, start_time(pid), port, url, str(log))
 
 
 def read_services(state: Path) -> dict[str, Service]:
@@ -86,17 +76,7 @@ def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
 
 def marked_processes(state: Path) -> list[psutil.Process]:
     """Return all processes that carry the mark of this stack, except this one and those it runs under."""
-    spared = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
-    found = []
-    for process in psutil.process_iter():
-        if process.pid in spared:
-            continue
-        try:
-            if process.environ().get(MARK) == str(state) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.AccessDenied, psutil.NoSuchProcess, OSError):
-            continue
-    return found
+    return processes.marked_processes(MARK, str(state))
 
 
 def stop_services(services: Iterable[Service]) -> None:
@@ -108,12 +88,7 @@ def stop_services(services: Iterable[Service]) -> None:
             tree.extend(root.children(recursive=True))
         except psutil.NoSuchProcess:
             continue
-    _end(roots, tree)
-
-
-def stop_processes(processes: Iterable[psutil.Process]) -> None:
-    """End processes at once."""
-    _end([], list(processes))
+    end_processes(roots, tree)
 
 
 def stop_all(state: Path) -> None:
@@ -124,44 +99,4 @@ def stop_all(state: Path) -> None:
     running = [service for service in read_services(state).values() if service.runs()]
     # A workspace that was moved has recorded processes with the mark of the old place.
     stop_services(running)
-    marked = marked_processes(state)
-    _end([], marked)
-    for _ in range(3):  # A process may start another between being listed and being killed.
-        left = marked_processes(state)
-        if not left:
-            break
-        _end([], left)
-
-
-def _end(ask: list[psutil.Process], kill: list[psutil.Process]) -> None:
-    """Send SIGTERM to `ask` and wait for all of `kill`; SIGKILL those of `kill` that are left then."""
-    _signal(ask, psutil.Process.terminate)
-    deadline = time.monotonic() + (STOP_TIMEOUT_S if ask else 0.0)
-    left = _alive(kill)
-    while left and time.monotonic() < deadline:
-        time.sleep(0.05)
-        left = _alive(left)
-    _signal(left, psutil.Process.kill)
-    # Not psutil's wait: a process that another living process started stays a zombie until that one reaps it.
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    while _alive(left) and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
-def _signal(processes: Iterable[psutil.Process], send: Callable[[psutil.Process], None]) -> None:
-    for process in processes:
-        try:
-            send(process)
-        except psutil.NoSuchProcess:
-            continue
-
-
-def _alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    alive = []
-    for process in processes:
-        try:
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                alive.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return alive
+    end_marked(MARK, str(state))

@@ -12,9 +12,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,13 +22,13 @@ from rich.console import Console
 
 from audioml.errors import ServiceError
 from audioml.ports import LOCAL, listen, port_of
+from audioml.processes import RUN_MARK, end_processes, find_process, start_time
 from audioml.store.files import read_json, write_json
 from audioml.store.locks import hold_lock, try_exclusive
 
 START_TIMEOUT_S = 120.0
 """A first start creates the database; on a loaded machine that is seconds, not minutes."""
 STOP_TIMEOUT_S = 10.0
-POLL_INTERVAL_S = 0.05
 LOG_TAIL_LINES = 20
 RECORD, USERS_LOCK, START_LOCK = "server.json", "users.lock", "start.lock"
 
@@ -51,12 +50,7 @@ class Server:
 
     def process(self) -> psutil.Process | None:
         """Return the server's process, or None when it has ended."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.create_time) < 1.0
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
+        return find_process(self.pid, self.create_time)
 
 
 def folder_of(state: Path) -> Path:
@@ -133,14 +127,8 @@ def use_server(state: Path) -> Iterator[Server]:
 
 def stop_server(server: Server) -> None:
     """End a server: SIGTERM, and SIGKILL if it has not ended after 10 s. An ended one is no error."""
-    for ask in (psutil.Process.terminate, psutil.Process.kill):
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        if process := server.process():
-            with suppress(psutil.NoSuchProcess):
-                ask(process)
-        # Not psutil's wait: a server that another living process started stays a zombie.
-        while server.process() and time.monotonic() < deadline:
-            time.sleep(POLL_INTERVAL_S)
+    if process := server.process():
+        end_processes([process], [process], STOP_TIMEOUT_S)
     _children[:] = [child for child in _children if child.poll() is None]
 
 
@@ -180,7 +168,7 @@ def _launch(state: Path, port: int | None, detached: bool) -> Server:
     finally:
         # The child has its own copy: when it dies, the port is free and waiting requests fail at once.
         listener.close()
-    server = Server(child.pid, _create_time(child.pid), number, f"http://{LOCAL}:{number}", detached)
+    server = Server(child.pid, start_time(child.pid), number, f"http://{LOCAL}:{number}", detached)
     write_record(folder_of(state), server)
     return server
 
@@ -188,13 +176,6 @@ def _launch(state: Path, port: int | None, detached: bool) -> Server:
 def write_record(folder: Path, server: Server) -> None:
     """Write `server.json`. Both starter and server do, with the same content: either may be killed."""
     write_json(folder / RECORD, asdict(server))
-
-
-def _create_time(pid: int) -> float:
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
-        return 0.0
 
 
 def _wait_until_healthy(state: Path, server: Server) -> None:
@@ -216,9 +197,11 @@ def _wait_until_healthy(state: Path, server: Server) -> None:
 def environment() -> dict[str, str]:
     """Return the settings of a server: no telemetry, and none of the parts that audioml has no use for.
 
-    Background jobs are eight processes and 350 MB for language-model evaluation.
+    Background jobs are eight processes and 350 MB for language-model evaluation. A server
+    serves other commands too, so it does not carry the mark of the Airflow run that happened to start it.
     """
-    inherited = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    left_out = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", RUN_MARK)
+    inherited = {k: v for k, v in os.environ.items() if k not in left_out}
     return inherited | {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

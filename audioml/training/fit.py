@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from audioml.errors import DatasetError
 from audioml.features._window import window_samples
@@ -35,6 +34,7 @@ from audioml.training.order import ShuffledOrder, StoredOrder
 from audioml.training.progress import ProgressLines
 from audioml.training.quiet import quiet
 from audioml.training.tracker import NullTracker, Tracker
+from audioml.training.world import find_world
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +104,7 @@ def fit(
     state.mkdir(parents=True, exist_ok=True)
     learning = _prepare(params, features, manifest, splits)
     history = read_history(state / LAST) if (state / LAST).exists() else []
-    first = is_first_process()
+    first = find_world().is_first
     if first:
         tracker.log_params(learning.describe())
         # A killed run may not have told these; telling them twice does no harm.
@@ -113,11 +113,6 @@ def fit(
     if not is_finished(history, params.training):
         history = _train(params, learning, state, tracker if first else NullTracker())
     return FitResult(state / BEST, learning.targets, history, learning.network.n_parameters, learning.n_quarantined)
-
-
-def is_first_process() -> bool:
-    """Tell whether this is the process that records and exports; with several devices there is one each."""
-    return int(rank_zero_only.rank) == 0
 
 
 @dataclass(frozen=True)
@@ -176,18 +171,20 @@ def _clips_of(manifest: pd.DataFrame, splits: pd.DataFrame, name: str) -> pd.Dat
 
 
 def _train(params: Params, learning: _Learning, state: Path, tracker: Tracker) -> History:
-    training = params.training
+    training, world = params.training, find_world()
     keeper = EpochKeeper(state, training, tracker)
     with quiet(LIGHTNING, NOISE):
         trainer = pl.Trainer(
             accelerator=training.accelerator,
-            devices=training.devices,
+            # As many as torchrun started on this host, where it did.
+            devices=training.devices if world.attempt is None else world.local_size,
+            num_nodes=training.num_nodes,
             precision=training.precision,
             max_epochs=training.max_epochs,
             gradient_clip_val=MAX_GRADIENT_NORM,
             deterministic=True,
             plugins=[AtomicCheckpointIO()],
-            callbacks=[keeper, ProgressLines(training.max_epochs)] if is_first_process() else [keeper],
+            callbacks=[keeper, ProgressLines(training.max_epochs)] if world.is_first else [keeper],
             default_root_dir=state,
             logger=False,
             num_sanity_val_steps=0,

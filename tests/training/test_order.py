@@ -39,6 +39,13 @@ def test_every_window_comes_once_over_all_processes_in_as_many_even_batches(
     assert sorted(np.concatenate([batch for batches in parts for batch in batches])) == list(range(n))
 
 
+def test_processes_take_together_what_one_takes_in_a_step() -> None:
+    frames = np.ones(20)
+    ranks = [list(make_order(frames, 4, rank, 2).batches(1)) for rank in range(2)]
+    together = [sorted(np.concatenate(batches)) for batches in zip(*ranks, strict=True)]
+    assert together == [sorted(batch) for batch in make_order(frames, 8).batches(1)]
+
+
 def test_the_order_follows_from_seed_and_epoch() -> None:
     def draw(seed: int, epoch: int) -> list[int]:
         return np.concatenate(list(make_order(np.ones(50), 8, seed=seed).batches(epoch))).tolist()

@@ -42,18 +42,35 @@ def plan(ctx: Context) -> list[Item]:
 def work(ctx: Context, item: Item) -> dict[str, Any]:
     """Train to the end, or take up what a killed run left."""
     _let_threads_sleep()
-    from audioml.registry.runs import training_run
-    from audioml.training.fit import fit, is_first_process
-    from audioml.training.tracker import NullTracker
+    from audioml.training.devices import lease_until_exit
+    from audioml.training.world import find_world
 
+    training, world = ctx.params.training, find_world()
+    world.check(training)
+    world.end_with_starter()
     key = fit_key(ctx)
     state = _state(ctx, key)
-    first = is_first_process()
-    if first and (state / COLLECTED).exists():
-        # That training is over and its models were written: this is a new one.
-        shutil.rmtree(state)
-    if (state / STATE_RESULT).exists():
+    if world.first_decides(lambda: _is_finished(state)):
+        if not world.is_first:
+            sys.exit(0)
         return _summary(read_json(state / STATE_RESULT))
+    if training.accelerator != "cpu":
+        lease_until_exit(
+            world.devices_of(training),
+            group=world.device_group,
+            share=training.share_devices,
+            joins=world.local_rank > 0,
+        )
+    world.meet({"inputs, params or code": key, "the last checkpoint": _last_checkpoint(state)})
+    world.connect(training.accelerator)
+    return _train(ctx, key, state, first=world.is_first)
+
+
+def _train(ctx: Context, key: str, state: Path, *, first: bool) -> dict[str, Any]:
+    from audioml.registry.runs import training_run
+    from audioml.training.fit import fit
+    from audioml.training.tracker import NullTracker
+
     inputs = (
         ctx.params,
         # One process that reads all bytes is enough.
@@ -63,7 +80,7 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
         state,
     )
     if not first:
-        # Lightning starts further processes with the same command; only the first one goes on after the fit.
+        # Lightning and torchrun start further processes with the same command; only the first one goes on after this.
         fit(*inputs, NullTracker())
         sys.exit(0)
     known = read_json(state / STATE_RUN)["run_id"] if (state / STATE_RUN).exists() else None
@@ -160,6 +177,20 @@ def _describe_plugin(ctx: Context, section: str, kind: str) -> dict[str, Any]:
 
 def _state(ctx: Context, key: str) -> Path:
     return ctx.state / "training" / key[:16]
+
+
+def _is_finished(state: Path) -> bool:
+    """Tell whether a training of these inputs is over and its result not collected yet."""
+    if (state / COLLECTED).exists():
+        # That training is over and its models were written: this is a new one.
+        shutil.rmtree(state)
+    return (state / STATE_RESULT).exists()
+
+
+def _last_checkpoint(state: Path) -> str | None:
+    from audioml.training.checkpoints import LAST
+
+    return hash_file(state / LAST) if (state / LAST).exists() else None
 
 
 def _summary(result: dict[str, Any]) -> dict[str, Any]:
