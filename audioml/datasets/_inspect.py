@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from audioml.datasets import table
+from audioml.datasets._partition import path_in_partition, place_files
 from audioml.datasets._record import Record
 from audioml.datasets._source import Source
 from audioml.errors import SourceError
@@ -101,8 +102,8 @@ class SourceSummary:
         return lines
 
 
-def inspect_source(source: Source) -> SourceSummary:
-    """Look at a folder or a table of recordings.
+def inspect_source(source: Source, partition: str | None = None) -> SourceSummary:
+    """Look at a folder or a table of recordings; of a partitioned folder, at the recordings in partitions.
 
     Bad files are counted, never an error.
 
@@ -116,8 +117,15 @@ def inspect_source(source: Source) -> SourceSummary:
     files = source.list_files()
     if not files:
         raise SourceError(f"{source} holds no recordings.")
-    loose = sum("/" not in record.path for record in files)
-    labels = Counter(record.path.partition("/")[0] for record in files if "/" in record.path)
+    files, others = place_files(files, partition)
+    if not files:
+        raise SourceError(
+            f"None of {len(others)} files in {source}, such as {others[0].path!r}, lies in a folder like {partition}. "
+            "Correct data.partition."
+        )
+    paths = [path_in_partition(record) for record in files]
+    loose = sum("/" not in path for path in paths)
+    labels = Counter(path.partition("/")[0] for path in paths if "/" in path)
     layout = "folder" if sum(labels.values()) > loose else "filename"
     return _summarize(source, files, layout, dict(labels) if layout == "folder" else {})
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from audioml.errors import ParamsError, SourceError
 from audioml.params import DataParams
-from audioml.store.manifest import RESERVED
 
+UNLABELLED = "unlabelled"
+"""Why a recording without a label is in the quarantine."""
 EXAMPLES = 3
 """How many paths an error names."""
 _EXTENSION = re.compile(r"\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,5}$")
@@ -80,6 +81,9 @@ def check_names(names: Sequence[str], where: str) -> None:
     ParamsError
         With the names that clash and all that are taken.
     """
+    # Here, as it brings pyarrow, which Airflow's triggerer lists a source without.
+    from audioml.store.manifest import RESERVED
+
     if clash := sorted(RESERVED & set(names)):
         raise ParamsError(
             f"{where} has the column(s) {', '.join(clash)}, which audioml writes itself. Choose other names; "
@@ -148,4 +152,4 @@ def _set_label(record: Record, column: str) -> Record:
     if label:
         return record.with_columns({**record.columns, "label": label})
     columns = {name: held for name, held in record.columns.items() if name != "label"}
-    return record.with_columns(columns, problem=("unlabelled", f"the column {column!r} is empty"))
+    return record.with_columns(columns, problem=(UNLABELLED, f"the column {column!r} is empty"))

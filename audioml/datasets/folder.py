@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 from audioml.datasets._files import check_folder, check_source
-from audioml.datasets._record import EXAMPLES, Record, add_pattern_columns, set_labels
+from audioml.datasets._partition import join_sorted, path_in_partition, place_files
+from audioml.datasets._record import EXAMPLES, UNLABELLED, Record, add_pattern_columns, set_labels
 from audioml.datasets._source import Source
 from audioml.errors import SourceError
 from audioml.params import DataParams
@@ -31,10 +33,23 @@ def scan(data: Params, source: Source | None) -> list[Record]:
     """
     root = check_folder(source, data.layout)
     files = root.list_files()
-    _check_classes(root, files)
+    if data.partition is None:
+        _check_classes(root, files)
+    return describe(data, files)
+
+
+def describe(data: Params, files: Sequence[Record]) -> list[Record]:
+    """Return the records of listed files with the columns that their paths give, sorted by path.
+
+    Where `data.partition` is set, the class folders are the first below each partition, and its key is the column
+    `partition`.
+    """
+    placed, others = place_files(files, data.partition)
+    if not placed:
+        return others
     column = "label" if data.label == "label" else "folder"
-    records = [_add_folder(record, column) for record in files]
-    return set_labels(add_pattern_columns(records, data.pattern), data)
+    records = [_add_folder(record, column) for record in placed]
+    return join_sorted(set_labels(add_pattern_columns(records, data.pattern), data), others)
 
 
 def read(data: Params, source: Source | None, record: Record) -> bytes:
@@ -48,11 +63,11 @@ def fetch(data: Params, source: Source | None, record: Record) -> AbstractContex
 
 
 def _add_folder(record: Record, column: str) -> Record:
-    folder, _, rest = record.path.partition("/")
+    folder, _, rest = path_in_partition(record).partition("/")
     if not rest:
-        problem = ("unlabelled", "lies beside the class folders; move it into one")
-        return replace(record, columns={column: None}, problem=problem)
-    return replace(record, columns={column: folder})
+        problem = (UNLABELLED, "lies beside the class folders; move it into one")
+        return replace(record, columns={**record.columns, column: None}, problem=problem)
+    return replace(record, columns={**record.columns, column: folder})
 
 
 def _check_classes(root: Source, files: list[Record]) -> None:

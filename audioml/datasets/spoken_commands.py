@@ -53,7 +53,7 @@ ACTIVE_DBFS = -45.0
 """Speech begins and ends where it first and last exceeds this, relative to its peak."""
 
 
-LISTING_KEYS = {"words", "voices", "takes", "label", "pattern", "storage_options"}
+LISTING_KEYS = {"words", "voices", "takes", "label", "pattern", "partition", "storage_options"}
 """What changes which clips there are, but none of them."""
 
 
@@ -73,6 +73,12 @@ class Params(DataParams):
     sample_rate: Annotated[int, Field(ge=8000, le=48000)] = 16000
     """In Hz."""
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("partition")
+    @classmethod
+    def _refuse_partition(cls, partition: str | None) -> None:
+        if partition is not None:
+            raise ValueError("clips that are made on the spot lie in no folders; leave it out")
 
     @field_validator("words", mode="before")
     @classmethod

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from pydantic import field_validator
+
 from audioml.datasets._files import check_source
 from audioml.datasets._record import Record, add_pattern_columns, check_names, set_labels
 from audioml.datasets._source import Source
@@ -29,6 +31,12 @@ class Params(DataParams):
     """What relative paths start at, a folder or a URL; itself relative to the table's folder, which is the default."""
     columns: list[str] | None = None
     """The columns to keep; None keeps all."""
+
+    @field_validator("partition")
+    @classmethod
+    def _refuse_partition(cls, partition: str | None) -> None:
+        if partition is not None:
+            raise ValueError("a table has no folders to ingest by; leave it out, or use layout folder or filename")
 
 
 def scan(data: Params, source: Source | None) -> list[Record]:

@@ -28,9 +28,11 @@ class Context:
 
     workspace: Path
     params: Params
+    partition: str | None = None
+    """Key of the only partition that `ingest` looks at; None for the whole source."""
 
     @classmethod
-    def load(cls, workspace: Path | str = ".") -> Context:
+    def load(cls, workspace: Path | str = ".", partition: str | None = None) -> Context:
         """Read the params of the workspace at this path.
 
         Raises
@@ -39,7 +41,7 @@ class Context:
             When the folder is no workspace, or its params are not valid.
         """
         root = Path(workspace).resolve()
-        context = cls(root, load_params(root))
+        context = cls(root, load_params(root), partition)
         context.link_code()
         return context
 

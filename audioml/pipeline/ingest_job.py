@@ -8,25 +8,26 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, groupby
 from operator import itemgetter
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audioml.datasets._record import Record
 from audioml.errors import StepError
 from audioml.params import DataParams, Section
 from audioml.pipeline.context import Context
+from audioml.pipeline.ingest_listing import Listing, list_source
 from audioml.pipeline.step import Item
 from audioml.plugins import load_plugin
 from audioml.store.clips import FOLDER, Place
 from audioml.store.code_version import code_version
-from audioml.store.files import hash_json, read_json, remove_leftovers
+from audioml.store.files import hash_json, read_json, remove_leftovers, write_json
 from audioml.store.manifest import MANIFEST, read_manifest
-from audioml.store.recordings import build_facts, read_facts, read_listing, write_facts
+from audioml.store.recordings import build_facts, read_facts, write_facts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +39,13 @@ FILE_BYTES = 16_000
 """What a recording costs whatever its size, in bytes: opening it takes as long as reading some half second of audio."""
 TRY_AGAIN = frozenset({"missing", "unopened"})
 """Reasons that may go while the listing stays as it is: a permission that is given, a server that answers again."""
-_CODE = ("audio/decode.py", "audio/stats.py", "pipeline/examination.py", "pipeline/ingest_job.py")
+_CODE = (
+    "audio/decode.py",
+    "audio/stats.py",
+    "pipeline/examination.py",
+    "pipeline/ingest_job.py",
+    "pipeline/ingest_listing.py",
+)
 _CODE_WITHIN = (
     "audio",
     "datasets",
@@ -55,7 +62,7 @@ class IngestJob:
     """One run of ingest: the listing of its plan, what is known of it, and the items that are left."""
 
     ctx: Context
-    scanned: list[Record] | None = None
+    listed: Listing | None = None
     """The listing where it has just been made; else it is read."""
 
     @cached_property
@@ -85,14 +92,19 @@ class IngestJob:
         return self.folder / "listing.jsonl"
 
     @property
+    def ingested_path(self) -> Path:
+        """Where the listing is that the manifest and the quarantine were made from."""
+        return self.folder / "ingested.jsonl"
+
+    @property
     def known_path(self) -> Path:
         """Where the facts of all earlier runs are."""
         return self.folder / "known.parquet"
 
     @property
-    def items_path(self) -> Path:
-        """Where the labels of the plan's items are, by id."""
-        return self.folder / "items.json"
+    def plan_path(self) -> Path:
+        """Where the rest of the plan is: the partition, and the labels of the items by id."""
+        return self.folder / "plan.json"
 
     def result_path(self, item_id: str) -> Path:
         """Return where an item keeps what it found."""
@@ -106,13 +118,19 @@ class IngestJob:
         """Return where the recording that an item reads is noted."""
         return self.folder / "items" / f"{item.id}.reading"
 
+    def list_source(self) -> IngestJob:
+        """Return the job with a new listing of the context's partition, or of the whole source."""
+        return replace(self, listed=list_source(self.ctx, self.data, self.layout, self.ingested_path))
+
     @cached_property
-    def records(self) -> list[Record]:
+    def listing(self) -> Listing:
         """The listing of the plan."""
-        if self.scanned is not None:
-            return self.scanned
-        self._require_plan()
-        return [Record(*entry) for entry in read_listing(self.listing_path)]
+        return self.listed or Listing.read(self.listing_path, self.read_plan()["scope"])
+
+    @property
+    def records(self) -> list[Record]:
+        """The recordings of the listing."""
+        return self.listing.records
 
     @cached_property
     def unchanged(self) -> pa.Table:
@@ -121,7 +139,13 @@ class IngestJob:
         listed = {record.path: (record.size_bytes, record.version) for record in self.records}
         columns = [facts[name].to_pylist() for name in ("path", "listed_bytes", "version", "reason")]
         rows = zip(*columns, strict=True)
-        return _keep(facts, (listed.get(p) == (size, v) and reason not in TRY_AGAIN for p, size, v, reason in rows))
+        return _keep(
+            facts,
+            (
+                listed.get(path) == (size, version) and not (reason in TRY_AGAIN and self.listing.holds(path))
+                for path, size, version, reason in rows
+            ),
+        )
 
     @cached_property
     def known(self) -> pa.Table:
@@ -151,16 +175,34 @@ class IngestJob:
             for name in ("unchanged", "known"):
                 vars(self).pop(name, None)
 
-    @property
-    def planned(self) -> dict[str, str]:
-        """Labels of all items of the plan, by id."""
-        self._require_plan()
-        labels: dict[str, str] = read_json(self.items_path)
-        return labels
+    def write_plan(self, items: Sequence[Item]) -> None:
+        """Keep the plan: its partition and the labels of its items. Its listing is kept apart."""
+        labels = {item.id: item.label for item in items}
+        plan = {"partition": self.ctx.partition, "scope": self.listing.scope, "items": labels}
+        write_json(self.plan_path, plan)
 
-    def _require_plan(self) -> None:
-        if not self.items_path.exists() and self.scanned is None:
+    def close_plan(self) -> None:
+        """Note that all is known: collecting again finds no items to wait for."""
+        write_json(self.plan_path, {**self.read_plan(), "items": {}})
+
+    def read_plan(self) -> dict[str, Any]:
+        """Return the plan: ``partition`` as asked for, ``scope`` as looked at, and ``items``, their labels by id.
+
+        Raises
+        ------
+        StepError
+            When there is none, or it was made for another partition than the context's.
+        """
+        if not self.plan_path.exists():
             raise StepError("ingest is not planned. Plan it with: audioml run ingest --plan")
+        plan: dict[str, Any] = read_json(self.plan_path)
+        if self.ctx.partition not in (None, plan["partition"]):
+            planned = f"the partition {plan['partition']}" if plan["partition"] else "the whole source"
+            raise StepError(
+                f"ingest is planned for {planned}, not for the partition {self.ctx.partition}. Plan it with: "
+                f"audioml run ingest --plan --partition {self.ctx.partition}"
+            )
+        return plan
 
     def cut_items(self) -> list[Item]:
         """Return the recordings that are not known, in runs: those of a lost shard together, the others by size."""
@@ -243,4 +285,5 @@ def _make_item(run: Sequence[Record]) -> Item:
         id=hash_json([[record.path, record.size_bytes, record.version] for record in run])[:20],
         label=f"{len(run)} recordings{size}, from {run[0].path}",
         payload={"records": [[r.path, r.size_bytes, r.version, dict(r.columns)] for r in run]},
+        clips=len(run),
     )

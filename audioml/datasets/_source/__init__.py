@@ -90,10 +90,14 @@ class Source(ABC):
         """Return the names of the visible folders that lie directly in it, sorted."""
 
     @abstractmethod
-    def list_files(self) -> list[Record]:
-        """Return a record without columns for each file below it that may be a recording, sorted by path.
+    def has_folder(self, path: str) -> bool:
+        """Tell whether there is a folder of this path below it."""
 
-        Hidden files and sidecars are left out.
+    @abstractmethod
+    def list_files(self, below: str = "") -> list[Record]:
+        """Return a record without columns for each file that may be a recording, sorted by path.
+
+        Hidden files and sidecars are left out. With `below`, only that folder is looked into, which must be there.
         """
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
@@ -73,17 +73,22 @@ class HttpSource(RemoteSource):
             return path or self.address
         return f"{self.address.partition('?')[0].rstrip('/')}/{quote(path)}"
 
-    def is_folder(self) -> bool:
+    def folder_place(self, path: str) -> str:
+        """Return the URL of a folder, with the slash that servers want at its end."""
+        return self.place(path).rstrip("/") + "/"
+
+    def describes_folder(self, info: Mapping[str, Any]) -> bool:
         """Tell a listing from a file: it is a page."""
-        return bool(self.info().get("mimetype") == "text/html")
+        return bool(info.get("mimetype") == "text/html")
 
     def folder_names(self) -> list[str]:
         """Return the names of the folders that the listing links to."""
         return sorted(link.rstrip("/") for link in self._links("") if link.endswith("/") and is_visible(link[:-1]))
 
-    def list_files(self) -> list[Record]:
+    def list_files(self, below: str = "") -> list[Record]:
         """Return a record for each file that the listing and those below it link to."""
-        return self.describe(sorted(path for path in self._walk() if may_be_recording(path)))
+        start = f"{below}/" if below else ""
+        return self.describe(sorted(path for path in self._walk(start) if may_be_recording(path)))
 
     def describe(self, paths: Sequence[str]) -> list[Record]:
         """Return a record for each path by a request for its headers."""
@@ -100,8 +105,8 @@ class HttpSource(RemoteSource):
         except OSError as error:
             return Record(path, 0, "", problem=("unreadable", f"{error.strerror}"))
 
-    def _walk(self) -> Iterator[str]:
-        folders = [""]
+    def _walk(self, start: str) -> Iterator[str]:
+        folders = [start]
         with ThreadPoolExecutor(REQUESTS) as pool:
             while folders:
                 links = [
@@ -114,7 +119,7 @@ class HttpSource(RemoteSource):
 
     def _links(self, folder: str) -> list[str]:
         """Return the names that the page of a folder links to directly below it, folders with a slash at their end."""
-        fs, url = self.fs, self.place(folder).rstrip("/") + "/"
+        fs, url = self.fs, self.folder_place(folder)
         with explain_failures(url):
             page = fs.cat_file(url).decode(errors="replace")
         return find_names(page, url)

@@ -45,10 +45,16 @@ class LocalSource(Source):
         """Return the names of the visible folders that lie directly in it, sorted."""
         return sorted(path.name for path in Path(self.address).iterdir() if path.is_dir() and is_visible(path.name))
 
-    def list_files(self) -> list[Record]:
+    def has_folder(self, path: str) -> bool:
+        """Tell whether there is a folder of this path below it."""
+        return self._place(path).is_dir()
+
+    def list_files(self, below: str = "") -> list[Record]:
         """Return a record for each file that may be a recording; links are followed, each folder once."""
-        root = os.path.realpath(self.address)
-        return sorted(_walk(self.address, root, "", {root}), key=lambda record: record.path)
+        folder = self._place(below)
+        root = os.path.realpath(folder)
+        prefix = f"{below}/" if below else ""
+        return sorted(_walk(str(folder), root, prefix, {root}), key=lambda record: record.path)
 
     def describe(self, paths: Sequence[str]) -> list[Record]:
         """Return a record for each path."""
@@ -81,7 +87,7 @@ def _walk(folder: str, real: str, prefix: str, seen: set[str]) -> Iterator[Recor
     try:
         with os.scandir(folder) as scan:
             entries = list(scan)
-    except OSError as error:
+    except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
         raise SourceError(f"The folder {folder} cannot be listed: {error.strerror}. Let this user read it.") from None
     folders = []
     for entry in entries:

@@ -110,7 +110,11 @@ class RemoteSource(Source):
 
     def is_folder(self) -> bool:
         """Tell a folder from a file."""
-        return bool(self.info()["type"] == "directory")
+        return self.describes_folder(self.info())
+
+    def describes_folder(self, info: Mapping[str, Any]) -> bool:
+        """Tell a folder from a file by what the file system says of it."""
+        return bool(info["type"] == "directory")
 
     def folder_names(self) -> list[str]:
         """Return the names of the folders that lie directly in it; most stores know no empty ones."""
@@ -119,10 +123,21 @@ class RemoteSource(Source):
         names = {posixpath.basename(info["name"].rstrip("/")) for info in found if info["type"] == "directory"}
         return sorted(name for name in names if is_visible(name))
 
-    def list_files(self) -> list[Record]:
+    def has_folder(self, path: str) -> bool:
+        """Tell whether there is a folder of this path below it; most stores know no empty ones."""
+        fs, place = self.fs, self.folder_place(path)
+        with explain_failures(self.address):
+            try:
+                return self.describes_folder(fs.info(place))
+            except network_errors() as error:
+                if diagnose(error)[0] is not Kind.MISSING:
+                    raise
+                return False
+
+    def list_files(self, below: str = "") -> list[Record]:
         """Return a record for each file that may be a recording."""
         start = len(self.place("")) + 1
-        paths = {name[start:]: info for name, info in self._find(self.place("")).items()}
+        paths = {name[start:]: info for name, info in self._find(self.place(below)).items()}
         return [make_record(path, paths[path]) for path in sorted(paths) if may_be_recording(path)]
 
     def describe(self, paths: Sequence[str]) -> list[Record]:
@@ -158,6 +173,10 @@ class RemoteSource(Source):
         """Return a path as the file system takes it."""
         address = self.url(path) if path else self.address
         return str(self.fs._strip_protocol(address)).rstrip("/")
+
+    def folder_place(self, path: str) -> str:
+        """Return the path of a folder as the file system takes it."""
+        return self.place(path)
 
     def info(self) -> dict[str, Any]:
         """Return what the file system says of the source itself."""

@@ -180,7 +180,8 @@ def _all_jobs(ctx: Context, recipe: _Recipe) -> list[_Job]:
         assert isinstance(shard, str)
         clip_ids = clips["clip_id"].tolist()
         label = f"{len(clip_ids)} clips, {clips['duration_s'].sum() / 60:.1f} min"
-        jobs.append(_Job(Item(recipe.key(clip_ids), label, {"shard": shard, "rows": clips["row"].tolist()}), clip_ids))
+        payload = {"shard": shard, "rows": clips["row"].tolist()}
+        jobs.append(_Job(Item(recipe.key(clip_ids), label, payload, len(clip_ids)), clip_ids))
     return jobs
 
 

@@ -5,6 +5,11 @@ known is neither read nor packed again. Without it (a fresh clone) every recordi
 in a shard already, by their SHA-256, are not packed again. The listing of the plan is kept too, so that files which
 arrive while ingest runs wait for the next run. An item is a run of unknown recordings in the order of their paths,
 cut by the listing alone, so that every machine makes the same shards.
+
+Where the source is partitioned, a run may look at one partition only (`Context.partition`): then the listing is that
+partition's, beside what the last ingest saw of all others, and the rest goes as ever. So partitions ingested one after
+the other, in any order, make the manifest and the quarantine that one ingest of them all makes; only which shard holds
+a clip may differ.
 """
 
 from __future__ import annotations
@@ -13,14 +18,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from audioml.datasets._record import EXAMPLES, Record
+from audioml.datasets._partition import UNPARTITIONED
+from audioml.datasets._record import EXAMPLES, UNLABELLED, Record
 from audioml.errors import DatasetError, StepError
 from audioml.pipeline.context import Context
 from audioml.pipeline.examination import Examiner
 from audioml.pipeline.ingest_job import IngestJob, find_segmenter
+from audioml.pipeline.ingest_listing import Listing
 from audioml.pipeline.step import Item
 from audioml.store.clips import FOLDER, Packer
-from audioml.store.files import write_json
 from audioml.store.locks import hold_lock
 from audioml.store.manifest import (
     MANIFEST,
@@ -30,13 +36,13 @@ from audioml.store.manifest import (
     write_manifest,
     write_quarantine,
 )
-from audioml.store.recordings import build_facts, read_facts, write_facts, write_listing
+from audioml.store.recordings import build_facts, read_facts, write_facts
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-NO_FAULT = frozenset({"conflicting_labels", "duplicate", "silent", "unlabelled"})
+NO_FAULT = frozenset({"conflicting_labels", "duplicate", "silent", UNLABELLED, UNPARTITIONED})
 """Reasons that say nothing against the recording itself."""
 
 
@@ -44,12 +50,11 @@ def plan(ctx: Context) -> list[Item]:
     """Return the runs of recordings that are neither known nor worked on already."""
     # The first step checks the params of all plug-ins: a wrong key of the model must not show after a night of work.
     ctx.params.load_all_sections()
-    job = IngestJob(ctx)
-    job = IngestJob(ctx, scanned=job.layout.scan(job.data, ctx.source))
-    write_listing(job.listing_path, ([r.path, r.size_bytes, r.version, r.columns, r.problem] for r in job.records))
+    job = IngestJob(ctx).list_source()
+    job.listing.write(job.listing_path)
     job.keep_finished()
     items = job.cut_items()
-    write_json(job.items_path, {item.id: item.label for item in items})
+    job.write_plan(items)
     return [item for item in items if not job.is_done(item.id)]
 
 
@@ -104,7 +109,7 @@ def _collect(job: IngestJob) -> dict[str, Any]:
     import pyarrow.compute as pc
 
     ctx = job.ctx
-    planned = job.planned
+    planned = job.read_plan()["items"]
     if undone := [label for item_id, label in planned.items() if not job.is_done(item_id)]:
         raise StepError(
             f"ingest: {len(undone)} of {len(planned)} items are not done ({undone[0]}, ...). "
@@ -121,16 +126,20 @@ def _collect(job: IngestJob) -> dict[str, Any]:
             "it ran. Plan it anew: audioml run ingest"
         )
     good, quarantine = _judge(job.records, facts)
-    _check_share(ctx, len(job.records), quarantine, len(good))
+    _check_share(ctx, job.listing, quarantine, len(good))
 
+    # First, so that an ingest of another partition, after this one was killed, finishes what it left. Without
+    # partitions too: they may come back, and then it must be known what was ingested in between.
+    job.listing.write(job.ingested_path)
+    ctx.path(FOLDER).mkdir(parents=True, exist_ok=True)
     write_quarantine(ctx.path(QUARANTINE), build_quarantine(quarantine))
     columns = _columns(job.records, good["record"].tolist())
     write_manifest(ctx.path(MANIFEST), build_manifest(facts.take(pa.array(good["fact"])), columns))
     write_facts(job.known_path, facts)
-    # All is known now: collecting again finds no items to wait for.
-    write_json(job.items_path, {})
+    job.close_plan()
     job.clean_up(set(facts["shard"].drop_null().to_pylist()))
     return {
+        **({"partition": job.listing.scope} if job.listing.scope else {}),
         "clips": len(good),
         "labels": len(set(columns["label"])),
         "hours": round(float(good["duration_s"].sum()) / 3600, 4),
@@ -185,7 +194,12 @@ def _name(path: str, start_s: float) -> str:
     return f"{path} at {start_s:g} s" if start_s else path
 
 
-def _check_share(ctx: Context, n_records: int, quarantine: list[tuple[str, str, str]], n_good: int) -> None:
+def _check_share(ctx: Context, listing: Listing, all_bad: list[tuple[str, str, str]], n_good: int) -> None:
+    """Refuse what was looked at, the source or a partition, when too much of it is bad."""
+    n_records = sum(listing.holds(record.path) for record in listing.records)
+    if listing.scope is not None and not n_records:
+        return
+    quarantine = [entry for entry in all_bad if listing.holds(entry[0])]
     unread = [entry for entry in quarantine if entry[1] not in NO_FAULT]
     allowed = ctx.params.ingest.max_bad_share
     if n_good and len(unread) <= allowed * n_records:
@@ -206,5 +220,5 @@ def _check_share(ctx: Context, n_records: int, quarantine: list[tuple[str, str, 
 def _columns(records: Sequence[Record], rows: Iterable[int]) -> dict[str, list[Any]]:
     """Return the source's own columns, one value a clip, given the position of each clip's record."""
     clips = [records[row].columns for row in rows]
-    names = sorted({name for columns in clips for name in columns})
+    names = sorted({name for columns in clips for name in columns} | {"label"})
     return {name: [columns.get(name) for columns in clips] for name in names}
