@@ -29,6 +29,7 @@ CODE = (
     "features",
     "inference",
     "params.py",
+    "partitions.py",
     "plugins.py",
     "store/__init__.py",
     "store/files.py",

@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from audioml.errors import ParamsError
+from audioml.params import FILE_NAME, load_params
 from audioml.registry.lineage import dataset_inputs, effective_params, source_tags
 from audioml.registry.names import metric_name
 from audioml.registry.tracking import tracking
@@ -51,6 +55,8 @@ class RunTracker:
 @contextmanager
 def training_run(ctx: Workspace, run_id: str | None = None) -> Iterator[RunTracker]:
     """Yield a tracker of a run in the experiment `params.name`, with params, tags, dataset and system metrics.
+
+    The run's artifact `params.yaml` makes the same model again in a workspace with the same data.
 
     Parameters
     ----------
@@ -145,9 +151,21 @@ def _create_run(client: MlflowClient, ctx: Workspace, params: Mapping[str, str],
     name = f"{ctx.params.model.name}-{ctx.params.features.name}"
     run = client.create_run(experiment_of(client, ctx), tags=source_tags(ctx) | tags, run_name=name)
     client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in params.items()])
+    client.log_text(run.info.run_id, _params_text(ctx), FILE_NAME)
     if inputs := dataset_inputs(ctx):
         client.log_inputs(run.info.run_id, inputs)
     return run
+
+
+def _params_text(ctx: Workspace) -> str:
+    """Return params.yaml as it stands, or what the workspace was loaded with if somebody is editing it since."""
+    try:
+        edited = load_params(ctx.workspace) != ctx.params
+    except ParamsError:
+        edited = True
+    if not edited:
+        return ctx.path(FILE_NAME).read_text(encoding="utf-8")
+    return yaml.safe_dump(ctx.params.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 
 def _log_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int) -> None:

@@ -12,14 +12,16 @@ from urllib.parse import urlsplit
 from audioml.errors import ServiceError
 from audioml.ports import LOCAL
 from audioml.registry.server import use_server
-from audioml.registry.workspace import Workspace
+from audioml.registry.workspace import ModelUser
 
 URI_VARIABLE, REGISTRY_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
+PAGES_VARIABLE = "AUDIOML_MLFLOW_URL"
+"""Environment variable: address at which people reach MLflow, where it is not the one that programs use."""
 CONNECT_TIMEOUT_S = 10.0
 
 
 @contextmanager
-def tracking(ctx: Workspace) -> Iterator[str]:
+def tracking(ctx: ModelUser) -> Iterator[str]:
     """Point MLflow at a tracking server for the block, and yield its URI.
 
     The first of these that there is: the server in the environment variable MLFLOW_TRACKING_URI; the server of
@@ -37,6 +39,18 @@ def tracking(ctx: Workspace) -> Iterator[str]:
         return
     with use_server(ctx.state) as server, _client_settings(server.url):
         yield server.url
+
+
+def mlflow_url(tracking_uri: str = "") -> str:
+    """Return the address at which people reach MLflow; an empty string if it is no web server.
+
+    Parameters
+    ----------
+    tracking_uri
+        Where programs reach it; else the one of the environment.
+    """
+    url = os.environ.get(PAGES_VARIABLE) or tracking_uri or os.environ.get(URI_VARIABLE, "")
+    return url.rstrip("/") if url.startswith(("http://", "https://")) else ""
 
 
 def _check_reachable(uri: str) -> None:

@@ -15,11 +15,11 @@ from audioml.registry.logged_models import log_package
 from audioml.registry.names import metric_name
 from audioml.registry.package import package_digest
 from audioml.registry.runs import find_or_stand_in
-from audioml.registry.workspace import Workspace
+from audioml.registry.workspace import ModelUser, Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PACKAGE_TAG = "audioml.package_digest"
@@ -89,12 +89,14 @@ def register_package(ctx: Workspace, package: Path, run_id: str, metrics: Mappin
         link = json.dumps([{"name": ctx.model_name, "version": number}])
         client.set_logged_model_tags(model_id, {MODEL_VERSIONS_TAG: link})
     client.set_registered_model_alias(ctx.model_name, CHALLENGER, number)
-    if CHAMPION not in client.get_registered_model(ctx.model_name).aliases:
+    first = CHAMPION not in client.get_registered_model(ctx.model_name).aliases
+    # Where people decide, they decide on the first one too.
+    if first and ctx.params.airflow.promote == "auto":
         client.set_registered_model_alias(ctx.model_name, CHAMPION, number)
     return _describe(client.get_model_version(ctx.model_name, number))
 
 
-def resolve(ctx: Workspace, reference: str | None = None) -> RegisteredVersion:
+def resolve(ctx: ModelUser, reference: str | None = None) -> RegisteredVersion:
     """Return the version that a reference names; None is the champion of the workspace's model.
 
     Needs `audioml.registry.tracking.tracking` around it.
@@ -108,7 +110,7 @@ def resolve(ctx: Workspace, reference: str | None = None) -> RegisteredVersion:
 
     client = mlflow.MlflowClient()
     name, which = parse_reference(reference or "", ctx.model_name)
-    model = _find_model(client, name)
+    model = find_model(client, name)
     aliases = {alias: str(version) for alias, version in model.aliases.items()}
     versions = {str(version.version): version for version in client.search_model_versions(f"name = '{name}'")}
     number = which if which in versions else aliases.get(which)
@@ -138,7 +140,14 @@ def parse_reference(reference: str, default_name: str) -> tuple[str, str]:
     return match["name"] or default_name, match["which"] or CHAMPION
 
 
-def _find_model(client: MlflowClient, name: str) -> ModelVersion:
+def find_model(client: MlflowClient, name: str) -> RegisteredModel:
+    """Return a registered model.
+
+    Raises
+    ------
+    RegistryError
+        When there is none of that name; the message lists those that there are.
+    """
     from mlflow.exceptions import MlflowException
 
     try:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from audioml.errors import RegistryError, ServiceError
 from audioml.registry.logged_models import fetch_package
 from audioml.registry.package import ARTIFACTS
 from audioml.registry.tracking import tracking
-from audioml.registry.versions import resolve
-from audioml.registry.workspace import Workspace
+from audioml.registry.versions import parse_reference, resolve
+from audioml.registry.workspace import ModelUser
+
+POLL_INTERVAL_S = 5.0
 
 
 class AudioPredictor(Protocol):
@@ -29,7 +33,36 @@ class LoadedModel:
     version: int
 
 
-def load_model(ctx: Workspace, reference: str | None = None) -> LoadedModel:
+def wait_for_model(ctx: ModelUser, reference: str | None, on_wait: Callable[[str], None]) -> LoadedModel:
+    """Load a version as soon as there is one: until then look every few seconds.
+
+    Parameters
+    ----------
+    ctx
+        The workspace, or what stands in for it.
+    reference
+        A model such as ``digits@champion``; None is the champion of the workspace's model.
+    on_wait
+        Called with the reason of waiting, whenever it is another one than before.
+
+    Raises
+    ------
+    RegistryError
+        When the reference is none.
+    """
+    parse_reference(reference or "", ctx.model_name)
+    reason = ""
+    while True:
+        try:
+            return load_model(ctx, reference)
+        except (RegistryError, ServiceError) as error:
+            if str(error) != reason:
+                reason = str(error)
+                on_wait(reason)
+        time.sleep(POLL_INTERVAL_S)
+
+
+def load_model(ctx: ModelUser, reference: str | None = None) -> LoadedModel:
     """Fetch and load the version that a reference names; None is the champion of the workspace's model.
 
     Raises

@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from audioml.ports import LOCAL, listen, port_of
-from audioml.registry.workspace import Workspace
-from audioml.serving.model import LoadedModel, load_model
+from audioml.registry.workspace import ModelUser
+from audioml.serving.model import LoadedModel, load_model, wait_for_model
 
 DEFAULT_PORT = 8000
 SHUTDOWN_TIMEOUT_S = 10
 
 
 def serve(
-    ctx: Workspace,
+    ctx: ModelUser,
     reference: str | None = None,
     host: str = LOCAL,
     port: int | None = DEFAULT_PORT,
     *,
     max_upload_mb: float | None = None,
     on_ready: Callable[[str, LoadedModel], None] | None = None,
+    on_wait: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a model until SIGTERM or Ctrl-C.
 
     Parameters
     ----------
     ctx
-        The workspace.
+        The workspace, or what stands in for it.
     reference
         A model such as ``digits@champion``; None is the champion of the workspace's model.
     host, port
@@ -35,17 +36,20 @@ def serve(
         Larger uploads are refused; None takes the default of `create_app`.
     on_ready
         Called with the address and the model just before the first request can be answered.
+    on_wait
+        Given: a model that does not exist yet, or a tracking server that does not answer, is waited for, and this is
+        called with each reason.
 
     Raises
     ------
     ServiceError
         When the port is in use (before anything is loaded), or the tracking server can't be reached.
     RegistryError
-        When there is no such model, alias or version.
+        When there is no such model, alias or version, and none is waited for.
     """
     listener = listen(host, port, "audioml serve")
     try:
-        model = load_model(ctx, reference)
+        model = wait_for_model(ctx, reference, on_wait) if on_wait else load_model(ctx, reference)
         import uvicorn
 
         from audioml.serving.app import MAX_UPLOAD_MB, create_app

@@ -3,11 +3,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import mlflow
 import pytest
 from matplotlib.figure import Figure
 
+from audioml.params import load_params
 from audioml.pipeline.context import Context
 from audioml.registry.lineage import dataset_digest, effective_params
 from audioml.registry.runs import log_evaluation, training_run
@@ -32,6 +34,20 @@ def test_run_has_params_tags_dataset_and_metrics(make_workspace: Callable[[str],
     assert run.data.metrics["f1/c_23_"] == 0.5
     (given,) = run.inputs.dataset_inputs
     assert (given.dataset.name, given.dataset.digest) == ("run-content", dataset_digest(ctx))
+    assert (
+        Path(client.download_artifacts(tracker.run_id, "params.yaml")).read_bytes()
+        == ctx.path("params.yaml").read_bytes()
+    )
+
+
+def test_params_edited_since_the_start_are_not_those_of_the_run(make_workspace: Callable[[str], Context]) -> None:
+    ctx = make_workspace("run-edited")
+    path = ctx.path("params.yaml")
+    path.write_text(path.read_text() + "seed: 9\n")
+    with training_run(ctx) as tracker:
+        pass
+    logged = Path(mlflow.MlflowClient().download_artifacts(tracker.run_id, "params.yaml"))
+    assert load_params(logged.parent) == ctx.params
 
 
 def test_error_ends_the_run_as_failed_and_its_id_takes_it_up_again(make_workspace: Callable[[str], Context]) -> None:

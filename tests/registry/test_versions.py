@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -42,6 +43,16 @@ def test_first_version_is_challenger_and_champion(make_workspace: Callable[[str]
     assert version.package_digest == package_digest(package)
     tags = mlflow.MlflowClient().get_model_version("first", "1").tags
     assert tags["audioml.dataset_digest"] == dataset_digest(ctx)
+
+
+@pytest.mark.parametrize("promote", ["approve", "manual"])
+def test_where_people_decide_the_first_version_is_no_champion_by_itself(
+    make_workspace: Callable[[str], Context], package: Path, promote: str
+) -> None:
+    ctx = make_workspace(f"asked-{promote}")
+    airflow = ctx.params.airflow.model_copy(update={"promote": promote})
+    ctx = replace(ctx, params=ctx.params.model_copy(update={"airflow": airflow}))
+    assert register(ctx, package).aliases == ("challenger",)
 
 
 def test_the_models_page_has_run_params_and_metrics(make_workspace: Callable[[str], Context], package: Path) -> None:

@@ -1,0 +1,270 @@
+"""Which version is champion: compare the challenger with it, and move the alias, with who, when and why."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from audioml.errors import RegistryError
+from audioml.plugins import load_plugin
+from audioml.registry.lineage import DATASET_TAG
+from audioml.registry.tracking import mlflow_url, tracking
+from audioml.registry.versions import CHALLENGER, CHAMPION, METRIC_PREFIX, find_model, resolve
+from audioml.registry.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+PROMOTION_TAG = "audioml.promotion."
+"""Before the time of a promotion; the tag holds who, why, and which version was champion. Never overwritten."""
+TEST = "test_"
+"""Metrics of the test set are registered under their names with this before them."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version as it stands for promotion."""
+
+    version: int
+    aliases: tuple[str, ...]
+    run_id: str
+    created: str
+    """ISO 8601, in UTC."""
+    dataset_digest: str
+    """MD5 of the manifest that it was trained and measured on."""
+    metrics: dict[str, float]
+    run_url: str
+    """Page of the run that trained it; empty where MLflow is no web server."""
+    version_url: str
+    promotions: tuple[dict[str, Any], ...]
+    """Each time that it became champion: time, by, reason, the champion before, forced. Oldest first."""
+
+
+def list_candidates(ctx: Workspace) -> list[Candidate]:
+    """Return all versions of the workspace's model, newest first.
+
+    Raises
+    ------
+    RegistryError
+        When no version is registered.
+    """
+    import mlflow
+
+    with tracking(ctx) as uri:
+        client = mlflow.MlflowClient()
+        find_model(client, ctx.model_name)
+        found = client.search_model_versions(f"name = '{ctx.model_name}'")
+        numbers = sorted((int(version.version) for version in found), reverse=True)
+        # A search does not say which aliases a version has.
+        return [_describe(client.get_model_version(ctx.model_name, str(number)), uri) for number in numbers]
+
+
+def compare(ctx: Workspace, version: int | None = None) -> dict[str, Any]:
+    """Compare the challenger of the workspace's model, or another version, with the champion.
+
+    Returns
+    -------
+    dict
+        JSON values:
+
+        - `challenger`, `champion`: a `Candidate` each, or None
+        - `primary`: the metric that decides; `higher_is_better`: its direction
+        - `metrics`: a row (name, challenger's value, champion's value) for each metric, the primary one first, those
+          of single labels last
+        - `better`: challenger, champion or equal, by the primary metric; None where one of them lacks it
+        - `same_dataset`: whether both were measured on one dataset; `same_test_set`: whether it was split the same
+          way too; None where that is not known
+        - `promotable`: whether the challenger would be promoted without force; `reason`: why, or why not
+    """
+    with tracking(ctx) as uri:
+        return _compare(ctx, version, uri)
+
+
+def promote(
+    ctx: Workspace,
+    version: int | None = None,
+    *,
+    by: str,
+    reason: str,
+    force: bool = False,
+    instead_of: int | None = None,
+) -> dict[str, Any]:
+    """Make the challenger, or another version, the champion of the workspace's model.
+
+    Who, when and why is kept as a tag of the version, which no later promotion overwrites. It is written before
+    the alias moves, so that no champion is without it.
+
+    Parameters
+    ----------
+    ctx
+        The workspace.
+    version
+        Its number; None takes the challenger.
+    by, reason
+        Who wants it, and why; both are kept.
+    force
+        Also if it is worse than the champion, or can't be compared with it.
+    instead_of
+        The version that must be champion now, 0 for none, as whoever decided saw it. None does not look.
+
+    Returns
+    -------
+    dict
+        What `compare` said before, and `promoted`: False when the version is champion already.
+
+    Raises
+    ------
+    RegistryError
+        When there is no such version, it is worse than the champion and `force` is not set, or another one than
+        `instead_of` is champion.
+    """
+    import mlflow
+
+    if not by.strip() or not reason.strip():
+        raise RegistryError("A promotion needs to say who wants it and why. Give both, such as: --by ann --reason …")
+    with tracking(ctx) as uri:
+        comparison = _compare(ctx, version, uri)
+        challenger, champion = comparison["challenger"], comparison["champion"]
+        if challenger is None:
+            raise RegistryError(f"{comparison['reason']} Make one with: audioml run register")
+        if champion is not None and champion["version"] == challenger["version"]:
+            return comparison | {"promoted": False}
+        now_champion = champion["version"] if champion else 0
+        if instead_of not in (None, now_champion):
+            raise RegistryError(
+                f"Version {challenger['version']} of {ctx.model_name!r} was to follow version {instead_of or 'none'}, "
+                f"but version {now_champion or 'none'} is champion by now. Compare anew with: audioml models compare"
+            )
+        if not comparison["promotable"] and not force:
+            raise RegistryError(f"{comparison['reason']} To promote it all the same: --force")
+        now = datetime.now(UTC)
+        record = {
+            "time": now.isoformat(timespec="microseconds"),
+            "by": by,
+            "reason": reason,
+            "champion_before": champion and champion["version"],
+            "forced": not comparison["promotable"],
+        }
+        client, number = mlflow.MlflowClient(), str(challenger["version"])
+        key = f"{PROMOTION_TAG}{now:%Y%m%dT%H%M%S.%fZ}"
+        client.set_model_version_tag(ctx.model_name, number, key, json.dumps(record, ensure_ascii=False))
+        client.set_registered_model_alias(ctx.model_name, CHAMPION, number)
+        return comparison | {"promoted": True, "promotion": record}
+
+
+def _compare(ctx: Workspace, version: int | None, uri: str) -> dict[str, Any]:
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    challenger = _find(client, ctx, str(version) if version is not None else CHALLENGER, uri)
+    champion = _find(client, ctx, CHAMPION, uri) if challenger else None
+    task = load_plugin("tasks", ctx.params.task.name)
+    higher_is_better: bool = getattr(task, "HIGHER_IS_BETTER", True)
+    primary = f"{TEST}{task.PRIMARY}"
+    better = same_test_set = None
+    if challenger and champion:
+        better = _which_is_better(challenger, champion, primary, higher_is_better)
+        same_test_set = _has_same_test_set(client, challenger, champion)
+    promotable, reason = _judge(ctx.model_name, challenger, champion, primary, better)
+    digests = [c.dataset_digest for c in (challenger, champion) if c and c.dataset_digest]
+    if same_test_set is False:
+        reason += " They were measured on different test sets."
+    return {
+        "model": ctx.model_name,
+        "primary": primary,
+        "higher_is_better": higher_is_better,
+        "challenger": asdict(challenger) if challenger else None,
+        "champion": asdict(champion) if champion else None,
+        "metrics": _tabulate(challenger, champion, primary),
+        "better": better,
+        "same_dataset": digests[0] == digests[1] if len(digests) == 2 else None,
+        "same_test_set": same_test_set,
+        "promotable": promotable,
+        "reason": reason,
+    }
+
+
+def _judge(
+    model: str, challenger: Candidate | None, champion: Candidate | None, primary: str, better: str | None
+) -> tuple[bool, str]:
+    """Return whether the challenger may become champion without force, and why or why not."""
+    if challenger is None:
+        return False, f"Model {model!r} has no challenger."
+    name = f"Version {challenger.version} of {model!r}"
+    if champion is None:
+        return True, f"{name} would be the first champion."
+    if champion.version == challenger.version:
+        return False, f"{name} is champion already."
+    if better is None:
+        lacking = [c.version for c in (challenger, champion) if math.isnan(c.metrics.get(primary, math.nan))]
+        return False, f"{name} can't be compared: version {lacking[0]} has no {primary}."
+    figures = f"{primary} {challenger.metrics[primary]:.4g}, the champion (version {champion.version}) has "
+    figures += f"{champion.metrics[primary]:.4g}"
+    relation = {"challenger": "is better", "equal": "is as good", "champion": "is worse"}[better]
+    return better != "champion", f"{name} {relation}: {figures}."
+
+
+def _tabulate(challenger: Candidate | None, champion: Candidate | None, primary: str) -> list[list[Any]]:
+    """Return metric, challenger's value, champion's value: the primary one first, those of single labels last."""
+    sides = [candidate.metrics if candidate else {} for candidate in (challenger, champion)]
+    names = sorted(sides[0] | sides[1], key=lambda name: (name != primary, "/" in name, name))
+    return [[name, sides[0].get(name), sides[1].get(name)] for name in names]
+
+
+def _which_is_better(challenger: Candidate, champion: Candidate, primary: str, higher_is_better: bool) -> str | None:
+    ours, theirs = (c.metrics.get(primary, math.nan) for c in (challenger, champion))
+    if math.isnan(ours) or math.isnan(theirs):
+        return None
+    if ours == theirs:
+        return "equal"
+    return "challenger" if (ours > theirs) == higher_is_better else "champion"
+
+
+def _has_same_test_set(client: MlflowClient, challenger: Candidate, champion: Candidate) -> bool | None:
+    """Return whether both were split from one data set in one way; None where that is not known."""
+    if not challenger.dataset_digest or not champion.dataset_digest:
+        return None
+    splits = [_split_params(client, candidate.run_id) for candidate in (challenger, champion)]
+    return challenger.dataset_digest == champion.dataset_digest and splits[0] == splits[1]
+
+
+def _split_params(client: MlflowClient, run_id: str) -> dict[str, str]:
+    params: dict[str, str] = client.get_run(run_id).data.params
+    split = {key: value for key, value in params.items() if key.startswith("split.")}
+    fixed = any(split.get(key, "null") != "null" for key in ("split.test", "split.fold"))
+    return split if fixed else split | {"seed": params.get("seed", "")}
+
+
+def _find(client: MlflowClient, ctx: Workspace, which: str, uri: str) -> Candidate | None:
+    """Return the version of a number or an alias; None when the alias is not given to any."""
+    try:
+        found = resolve(ctx, f"{ctx.model_name}@{which}")
+    except RegistryError:
+        if which in (CHALLENGER, CHAMPION):
+            return None
+        raise
+    return _describe(client.get_model_version(ctx.model_name, str(found.version)), uri)
+
+
+def _describe(version: ModelVersion, uri: str) -> Candidate:
+    base = mlflow_url(uri)
+    promotions = sorted(key for key in version.tags if key.startswith(PROMOTION_TAG))
+    return Candidate(
+        version=int(version.version),
+        aliases=tuple(sorted(version.aliases)),
+        run_id=version.run_id or "",
+        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
+        dataset_digest=version.tags.get(DATASET_TAG, ""),
+        metrics={
+            key.removeprefix(METRIC_PREFIX): float(value)
+            for key, value in sorted(version.tags.items())
+            if key.startswith(METRIC_PREFIX)
+        },
+        run_url=f"{base}/#/runs/{version.run_id}" if base and version.run_id else "",
+        version_url=f"{base}/#/models/{version.name}/versions/{version.version}" if base else "",
+        promotions=tuple(json.loads(version.tags[key]) for key in promotions),
+    )
