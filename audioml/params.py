@@ -17,10 +17,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from audioml.errors import ParamsError, did_you_mean
+from audioml.partitions import check_pattern
 from audioml.plugins import check_plugin, load_plugin
 
 FILE_NAME = "params.yaml"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Hours = Annotated[float, Field(gt=0, le=8760)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 SECRETS = frozenset(
     {"account_key", "aws_secret_access_key", "connection_string", "key", "password", "sas_token", "secret", "token"}
@@ -70,6 +72,14 @@ class DataParams(Section):
     groups become columns."""
     label: str = "label"
     """The column that holds the label."""
+    partition: str | None = None
+    """Folder below the source that holds one partition each: strftime directives for dates, such as %Y-%m-%d or
+    %Y/%m/%d, or * for any name, such as a release. None for a source without partitions."""
+
+    @field_validator("partition")
+    @classmethod
+    def _check_partition(cls, partition: str | None) -> str | None:
+        return None if partition is None else check_pattern(partition)
 
     @field_validator("source")
     @classmethod
@@ -195,7 +205,11 @@ class TrainingParams(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """auto, cpu or gpu, as in Lightning."""
     devices: int | Literal["auto"] = "auto"
-    """How many devices, as in Lightning."""
+    """How many devices of a node, as in Lightning; auto takes all of them, however many are in use just now."""
+    num_nodes: Annotated[int, Field(ge=1)] = 1
+    """Hosts that train together; with more than one, torchrun starts the training on each."""
+    share_devices: Annotated[bool, Field(exclude=True)] = False
+    """true: train on GPUs that other trainings use too, if those share as well. false: wait until enough are free."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     """32-true, 16-mixed or bf16-mixed, as in Lightning."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
@@ -223,11 +237,70 @@ class RegistryParams(Section):
     """Registered name; None takes the workspace's name."""
 
 
+class NotifierParams(BaseModel):
+    """Who is told, and of what. Keys beside `name` and `on` go to the notifier."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+    name: str
+    """smtp, webhook, or the dotted path of an Airflow notifier class."""
+    on: list[Literal["failure", "deadline", "approval"]] = ["failure", "deadline", "approval"]
+    """An Airflow task that failed, a run that takes longer than `deadline_h`, a promotion that waits for a person."""
+
+
+class PoolParams(Section):
+    """Airflow pools of a workspace's DAGs. Pools of a name of its own give a workspace its own share."""
+
+    cpu: str = "cpu"
+    """Of Airflow tasks that compute."""
+    gpu: str = "gpu"
+    """Of training, where it may take a GPU."""
+    dvc: str = "dvc"
+    """Of Airflow tasks that use DVC and little else."""
+
+
+class AirflowParams(Section):
+    """How Airflow runs this workspace. Nothing here changes an output."""
+
+    owner: Annotated[str, Field(min_length=1, max_length=100)] = "audioml"
+    """Whom Airflow's pages name as owner of the DAGs."""
+    tags: list[Annotated[str, Field(min_length=1, max_length=100)]] = []
+    """Beside audioml, the workspace's name and the task."""
+    cron: str | None = None
+    """When recordings are ingested, as a cron expression; None leaves it to people and `watch_s`."""
+    timezone: str = "UTC"
+    """Of `cron`."""
+    watch_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds between two looks at the source for new recordings; None does not look."""
+    max_parallel_items: Annotated[int, Field(ge=1)] | None = None
+    """Mapped Airflow tasks of one step that run at once; None leaves it to the pools."""
+    max_failed_share: Share = 0.1
+    """Items that fail, up to this share of a step's items, are reported and tried again alone; more stop the run."""
+    pools: PoolParams = PoolParams()
+    """Airflow pools of the DAGs, by what they bound; other names give a workspace pools of its own."""
+    retries: Annotated[int, Field(ge=0)] = 2
+    """Times that an Airflow task is tried again after a fault of the machine; bad input is not tried again."""
+    retry_delay_s: Annotated[float, Field(ge=0, le=86400)] = 10.0
+    """Before the first retry; each further one waits twice as long."""
+    item_timeout_h: Hours = 6.0
+    """For one mapped Airflow task; where a step has more than 1,000 items, that is several of them."""
+    step_timeout_h: Hours = 12.0
+    """For each other Airflow task of a step, training aside."""
+    train_timeout_h: Hours = 168.0
+    """For training; it goes on from its last checkpoint when it is started again."""
+    deadline_h: Hours | None = None
+    """A DAG run that takes longer than this, from when it was queued, is reported to the notifiers."""
+    promote: Literal["auto", "approve", "manual"] = "auto"
+    """auto: a new challenger becomes champion if it is not worse on the test set. approve: a person is asked, with the
+    metrics of both. manual: only when someone starts the promote DAG."""
+    notify: list[NotifierParams] = []
+    """Notifiers, such as {name: webhook, url: https://...} or {name: smtp, to: team@example.org}."""
+
+
 class Params(Section):
     """All of params.yaml."""
 
-    name: Name
-    """Names the model, the MLflow experiment and the Airflow DAG."""
+    name: Annotated[Name, Field(max_length=200)]
+    """Names the model, the MLflow experiment and the Airflow DAGs."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of splits, initial weights, shuffling and augmentation."""
     data: DataSection
@@ -244,6 +317,7 @@ class Params(Section):
     training: TrainingParams = TrainingParams()
     evaluate: EvaluateParams = EvaluateParams()
     registry: RegistryParams = RegistryParams()
+    airflow: AirflowParams = AirflowParams()
 
     def data_section(self) -> Any:
         """Return the `data` section checked by its layout's own `Params`."""
@@ -281,26 +355,41 @@ class Params(Section):
         self.augment_sections()
 
 
-def load_params(workspace: Path) -> Params:
-    """Read `params.yaml` of a workspace.
+def load_params(workspace: Path, file_name: str = FILE_NAME) -> Params:
+    """Read `params.yaml` of a workspace, or what stands in its place.
 
     Raises
     ------
     ParamsError
         When the file is missing or not YAML, or a key or value is not valid.
     """
-    path = workspace / FILE_NAME
+    return parse_params(read_raw_params(workspace / file_name))
+
+
+def read_raw_params(path: Path) -> dict[str, Any]:
+    """Read a params.yaml as the mapping of sections that it is, unchecked.
+
+    Raises
+    ------
+    ParamsError
+        When the file is missing, or holds no mapping.
+    """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
-            f"{path} does not exist, so {workspace} is no audioml workspace. Make one with: audioml init DIR --data SRC"
+            f"{path} does not exist, so {path.parent} is no audioml workspace. "
+            "Make one with: audioml init DIR --data SRC"
         ) from None
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path} is not UTF-8 ({error}). Save it as UTF-8.") from None
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ParamsError(f"{path} must hold a mapping of sections, but holds {type(raw).__name__}.")
-    return parse_params(raw)
+    return raw
 
 
 def parse_params(raw: dict[str, Any]) -> Params:

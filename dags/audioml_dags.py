@@ -1,4 +1,4 @@
-"""The workspace's Airflow DAG: params.yaml names it, audioml.pipeline.graph says what it runs."""
+"""The workspace's Airflow DAGs: params.yaml names them, audioml.pipeline.graph says what they run."""
 
 from audioml.orchestration.airflow import build_dags
 

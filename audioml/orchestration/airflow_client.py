@@ -37,6 +37,8 @@ class AirflowTask:
     start_s: float | None
     """Seconds since the epoch, as `end_s`."""
     end_s: float | None
+    hostname: str | None = None
+    """The machine, or the container, that does it."""
 
     @property
     def step(self) -> str:
@@ -116,6 +118,23 @@ class AirflowClient:
         """Let a DAG's runs start."""
         self._request("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
 
+    def pause(self, dag_id: str) -> None:
+        """Keep a DAG from running; what runs of it stops where it is."""
+        self._request("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": True})
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the runs of a DAG as the API tells of them, `dag_run_id`, `run_type` and `state` among it."""
+        options = {"limit": PAGE_SIZE, "order_by": "id"}
+        return list(self._request("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=options)["dag_runs"])
+
+    def backfill(self, dag_id: str, from_date: str, to_date: str, *, reprocess: str = "none") -> None:
+        """Start runs for a range of dates, as the dialog of a DAG's page does; ISO 8601, both ends included.
+
+        `reprocess` says which runs are done again: none, failed or completed.
+        """
+        body = {"dag_id": dag_id, "from_date": from_date, "to_date": to_date, "reprocess_behavior": reprocess}
+        self._request("POST", "/api/v2/backfills", json=body)
+
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
         """Start a run of a DAG; return the run's id."""
         body = {"logical_date": None, "conf": conf or {}}
@@ -164,6 +183,15 @@ class AirflowClient:
         )
         return "\n".join(_log_lines(answer["content"])[-lines:])
 
+    def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """Return what an Airflow task asks a person: subject, body, options, and the answer once there is one."""
+        return self._request("GET", _question_path(dag_id, run_id, task_id))
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Answer what an Airflow task asks, such as ``Approve`` or ``Reject``, as the user of this client."""
+        body = {"chosen_options": [option], "params_input": {}}
+        self._request("PATCH", _question_path(dag_id, run_id, task_id), json=body)
+
     def _exists(self, path: str) -> bool:
         response = self._send("GET", path)
         if response.status_code == httpx.codes.NOT_FOUND:
@@ -204,6 +232,10 @@ class AirflowClient:
         )
 
 
+def _question_path(dag_id: str, run_id: str, task_id: str) -> str:
+    return f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+
+
 def _parse_task(task: dict[str, Any]) -> AirflowTask:
     return AirflowTask(
         task_id=task["task_id"],
@@ -213,6 +245,7 @@ def _parse_task(task: dict[str, Any]) -> AirflowTask:
         try_number=task["try_number"],
         start_s=_seconds(task["start_date"]),
         end_s=_seconds(task["end_date"]),
+        hostname=task.get("hostname") or None,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audioml.orchestration.services import MARK
+from audioml.orchestration.workspaces import BUNDLES, VARIABLE, find_workspaces, name_workspaces
 from audioml.pipeline.context import Context
 from audioml.ports import LOCAL
 from audioml.store.files import read_json, write_json
@@ -16,6 +17,24 @@ from audioml.store.files import read_json, write_json
 USERNAME = "admin"
 PASSWORDS, SECRETS = "passwords.json", "secrets.json"
 WEEK_S = 7 * 24 * 3600
+Settings = dict[tuple[str, str], Any]
+"""Values of Airflow's configuration by section and key."""
+EVERYWHERE: Settings = {
+    ("core", "load_examples"): False,
+    ("core", "dagbag_import_error_tracebacks"): False,
+    ("core", "dags_are_paused_at_creation"): False,
+    ("core", "hostname_callable"): "socket.gethostname",
+    ("dag_processor", "dag_bundle_config_list"): BUNDLES,
+    ("logging", "colored_console_log"): False,
+    # Training may take days and keep both the machine and the API server busy.
+    ("execution_api", "jwt_expiration_time"): WEEK_S,
+    ("workers", "execution_api_timeout"): 30.0,
+    # An Airflow task that ends while the API server is away tells it some minutes later; Airflow's own 5 retries, which
+    # take 10 s, would make of it a failure, and of the retry the same work once more.
+    ("workers", "execution_api_retries"): 25,
+    ("workers", "execution_api_retry_wait_max"): 20.0,
+}
+"""What audioml's Airflow tasks need of any Airflow: this embedded one, docker/compose.yaml, Kubernetes."""
 
 
 def airflow_home(state: Path) -> Path:
@@ -48,17 +67,14 @@ def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, s
     keys = make_secrets(home)
     url = f"http://{LOCAL}:{port}"
     cores = os.cpu_count() or 1
-    settings: dict[tuple[str, str], Any] = {
+    settings: Settings = {
+        **EVERYWHERE,
         ("core", "executor"): "LocalExecutor",
         ("core", "dags_folder"): ctx.path("dags"),
-        ("core", "load_examples"): False,
-        ("core", "dagbag_import_error_tracebacks"): False,
-        ("core", "dags_are_paused_at_creation"): False,
         # A worker stays with an Airflow task that has succeeded until its next heartbeat is due, so that there
         # are more workers than tasks may run at once.
         ("core", "parallelism"): 2 * cores + 2,
         ("core", "max_active_tasks_per_dag"): max(2, cores),
-        ("core", "hostname_callable"): "socket.gethostname",
         ("core", "fernet_key"): keys["fernet_key"],
         ("core", "execution_api_server_url"): f"{url}/execution/",
         ("core", "auth_manager"): "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
@@ -68,7 +84,6 @@ def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, s
         # Writers of the one SQLite file wait for each other up to 60 s instead of failing.
         ("database", "sql_alchemy_conn"): f"sqlite:///{home / 'airflow.db'}?timeout=60",
         ("logging", "base_log_folder"): home / "logs",
-        ("logging", "colored_console_log"): False,
         ("api", "host"): LOCAL,
         ("api", "port"): port,
         ("api", "base_url"): url,
@@ -76,15 +91,14 @@ def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, s
         ("api", "secret_key"): keys["api_secret_key"],
         ("api", "instance_name"): f"audioml: {ctx.params.name}",
         ("api_auth", "jwt_secret"): keys["jwt_secret"],
-        # Training may take days and keep both the machine and the API server busy.
-        ("execution_api", "jwt_expiration_time"): WEEK_S,
+        # Minutes without an answer from the API server, because it is killed or the machine is busy.
         ("workers", "max_failed_heartbeats"): 300,
         # Also the longest time that Airflow takes to see that a skipped or failed Airflow task has ended.
         ("workers", "min_heartbeat_interval"): 1,
-        ("workers", "execution_api_timeout"): 30.0,
         ("scheduler", "task_instance_heartbeat_timeout"): 900,
         ("scheduler", "scheduler_idle_sleep_time"): 0.5,
         ("scheduler", "orphaned_tasks_check_interval"): 15.0,
+        ("dag_processor", "dag_bundle_storage_path"): home / "bundles",
         ("dag_processor", "refresh_interval"): 10,
         ("dag_processor", "min_file_process_interval"): 15,
         ("dag_processor", "parsing_processes"): 1,
@@ -94,9 +108,9 @@ def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, s
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("_AIRFLOW__")}
     return {
         **inherited,
-        **{f"AIRFLOW__{section}__{key}".upper(): str(value) for (section, key), value in settings.items()},
+        **as_environment(settings),
         "AIRFLOW_HOME": str(home),
-        "AUDIOML_WORKSPACES": "",  # The DAG file finds its own workspace, whatever characters its path has.
+        VARIABLE: name_workspaces([ctx.workspace, *_others()]),
         "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or mlflow_url,
         **dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(filter(None, [_no_proxy(), LOCAL]))),
         MARK: str(ctx.state),
@@ -104,6 +118,16 @@ def airflow_environment(ctx: Context, port: int, mlflow_url: str) -> dict[str, s
         **dict.fromkeys(("MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS", "DO_NOT_TRACK"), "true"),
         "GX_ANALYTICS_ENABLED": "false",
     }
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment variables that set these values."""
+    return {f"AIRFLOW__{section}__{key}".upper(): str(value) for (section, key), value in settings.items()}
+
+
+def _others() -> list[Path]:
+    """Return the workspaces that the user's environment names."""
+    return find_workspaces() if os.environ.get(VARIABLE, "").strip() else []
 
 
 def _no_proxy() -> str | None:

@@ -2,7 +2,7 @@
 
 DAG_FILE_PATH = "dags/audioml_dags.py"
 DAG_FILE = '''\
-"""The workspace's Airflow DAG: params.yaml names it, audioml.pipeline.graph says what it runs."""
+"""The workspace's Airflow DAGs: params.yaml names them, audioml.pipeline.graph says what they run."""
 
 from audioml.orchestration.airflow import build_dags
 

@@ -25,7 +25,7 @@ from audioml.pipeline.step import Output, Step
 CODE_LINK = f"{STATE_DIR}/code"
 SOURCE = "${data.source}"
 LISTED = "the source is listed on each run"
-"""Why `ingest` runs when its source is a URL."""
+"""Why `ingest` runs when its source is a URL, or ingested by partition."""
 REMOTE = f"{STATE_DIR}/dvc-remote"
 HEADER = """\
 # The pipeline as DVC stages, rendered from audioml's graph of steps by `audioml render`.
@@ -67,7 +67,8 @@ def render_dvc_yaml(params: Params) -> str:
 
     Names of plug-ins and the source stay ``${...}`` templates, which DVC fills from params.yaml, so that
     another model or folder needs no new rendering. A source at a URL is no input: DVC would copy it whole to
-    hash it. Instead `ingest` runs each time, which costs a listing where nothing changed.
+    hash it. Nor is one that is ingested by partition: after one of them DVC would take all of it as ingested.
+    Instead `ingest` runs each time, which costs a listing where nothing changed.
     """
     document = {"stages": {step.name: _render_stage(step, params) for step in STEPS}, "plots": PLOTS}
     text = yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True)
@@ -93,9 +94,15 @@ def decide(ctx: Context, only: Step | None = None) -> list[Decision]:
     """Say which steps would run and why: which input, param, code or output changed.
 
     With `only`, the decision on that step as things stand now. Without, on all steps in order, where a step
-    after one that runs is named as running too: DVC decides anew once its inputs are made.
+    after one that runs is named as running too: DVC decides anew once its inputs are made. No step is to run where the
+    context is that of a partition without a folder.
     """
     check_rendering(ctx)
+    if ctx.partition is not None:
+        from audioml.pipeline.ingest_listing import explain_empty
+
+        if empty := explain_empty(ctx, ctx.params.data):
+            return [Decision(step.name, False, (empty,)) for step in ([only] if only else STEPS)]
     decisions: dict[str, Decision] = {}
     with _repository(ctx) as repo:
         for step in [only] if only else STEPS:
@@ -167,7 +174,8 @@ def init_dvc(workspace: Path) -> None:
 
 
 def _render_stage(step: Step, params: Params) -> dict[str, Any]:
-    watched = params.data.source is not None and not params.data.is_remote
+    listed = params.data.is_remote or params.data.partition is not None
+    watched = params.data.source is not None and not listed
     inputs = [i for i in step.inputs if i != SOURCE or watched]
     stage: dict[str, Any] = {
         "desc": step.summary,
@@ -175,7 +183,7 @@ def _render_stage(step: Step, params: Params) -> dict[str, Any]:
         "deps": [*inputs, *(f"{CODE_LINK}/{path}" for path in step.code)],
         "params": list(step.params),
     }
-    if SOURCE in step.inputs and params.data.is_remote:
+    if SOURCE in step.inputs and listed:
         stage["always_changed"] = True
     for key, kinds in (("outs", ("data", "small", "plots")), ("metrics", ("metrics",))):
         outputs = [_render_output(o) for o in step.outputs if o.kind in kinds]

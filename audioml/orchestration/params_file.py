@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from audioml.params import Params, PluginSection, parse_params
 from audioml.plugins import load_plugin, plugin_names
@@ -25,26 +25,81 @@ def render_params(choices: dict[str, Any]) -> str:
     ParamsError
         When a choice is not valid.
     """
+    return "\n".join([HEADER, *render_sections(choices).values()])
+
+
+def render_sections(choices: dict[str, Any]) -> dict[str, str]:
+    """Return the text of each top-level key of params.yaml, as `render_params`."""
     params = parse_params(choices)
     params.load_all_sections()
-    parts = [HEADER]
+    parts = {}
     for name, field in type(params).model_fields.items():
         key, value = field.alias or name, getattr(params, name)
         if key == "data":
-            parts.append(_render_section(key, params.data_section()))
+            parts[key] = _render_section(key, params.data_section())
         elif key == "ingest":
-            parts.append(_render_ingest(params))
+            parts[key] = _render_ingest(params)
         elif key == "clean":
-            parts.append(_render_plugins(key, params.clean_sections(), field.description))
+            parts[key] = _render_plugins(key, params.clean_sections(), field.description)
         elif key == "augment":
-            parts.append(_render_plugins(key, params.augment_sections(), field.description))
+            parts[key] = _render_plugins(key, params.augment_sections(), field.description)
         elif isinstance(value, PluginSection):
-            parts.append(_render_plugin(key, value.name, params.plugin_section(PLUGIN_KINDS[key])))
+            parts[key] = _render_plugin(key, value.name, params.plugin_section(PLUGIN_KINDS[key]))
         elif isinstance(value, BaseModel):
-            parts.append(_render_section(key, value))
+            parts[key] = _render_section(key, value)
         else:
-            parts.append("".join(_render_field(key, value, field.description, "")))
-    return "\n".join(parts)
+            parts[key] = "".join(_render_field(key, value, field.description, ""))
+    return parts
+
+
+def replace_sections(text: str, raw: dict[str, Any], changed: dict[str, Any]) -> str:
+    """Return params.yaml's text with each top-level key whose value changed written anew; all else as it stands.
+
+    Parameters
+    ----------
+    text : str
+        A params.yaml.
+    raw : dict
+        What it holds.
+    changed : dict
+        What it is to hold: complete sections where they differ from `raw`.
+    """
+    if changed == raw:
+        return text
+    sections = render_sections(changed)
+    fresh = {key: sections[key] for key in changed if key not in raw or changed[key] != raw[key]}
+    lines = text.splitlines(keepends=True)
+    root = yaml.compose(text)
+    assert isinstance(root, yaml.MappingNode)
+    keys = {key.value: key.start_mark.line for key, _ in root.value}
+    starts = [_above(lines, line, "#\n") for line in keys.values()]
+    ends = [*starts[1:], _above(lines, len(lines), "#\n")]
+    new = "".join(lines[: starts[0]])
+    for (key, line), start, end in zip(keys.items(), starts, ends, strict=True):
+        # The comment right above a key is rendered with it; others are somebody's own.
+        if key in fresh:
+            new += "".join(lines[start : _above(lines, line, "#")]) + fresh.pop(key)
+        else:
+            new += "".join(lines[start:end])
+    new += "".join(lines[ends[-1] :])
+    for section in fresh.values():
+        new = f"{new.rstrip()}\n\n{section}"
+    # Flow style, or an anchor in a section that went: the text cannot be mended in parts.
+    return new if _reads_as(new, changed) else HEADER + yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
+
+
+def _above(lines: list[str], line: int, kinds: str) -> int:
+    """Return where the lines right above a line that start with one of these characters begin."""
+    while line > 0 and lines[line - 1][0] in kinds:
+        line -= 1
+    return line
+
+
+def _reads_as(text: str, expected: dict[str, Any]) -> bool:
+    try:
+        return bool(yaml.safe_load(text) == expected)
+    except yaml.YAMLError:
+        return False
 
 
 def _render_section(key: str, section: BaseModel) -> str:
@@ -81,7 +136,7 @@ def _render_fields(section: BaseModel, indent: str) -> Iterator[str]:
 
 def _render_field(key: str, value: Any, description: str | None, indent: str) -> Iterator[str]:
     yield _comment(description, indent)
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = TypeAdapter(Any).dump_python(list(value) if isinstance(value, tuple) else value)
     text = yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False)
     yield f"{indent}{key}: {text.strip()[1:-1]}\n"
 

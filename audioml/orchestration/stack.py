@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
@@ -19,6 +19,7 @@ import psutil
 from rich.console import Console
 
 from audioml.errors import ServiceError
+from audioml.orchestration import airflow_sqlite
 from audioml.orchestration.airflow_client import AirflowClient
 from audioml.orchestration.airflow_settings import airflow_environment, airflow_home, read_login
 from audioml.orchestration.dag_file import DAG_FILE, DAG_FILE_PATH
@@ -30,12 +31,12 @@ from audioml.orchestration.services import (
     marked_processes,
     read_services,
     stop_all,
-    stop_processes,
     stop_services,
     write_services,
 )
 from audioml.pipeline.context import Context
 from audioml.ports import LOCAL, listen, port_of
+from audioml.processes import end_processes
 from audioml.registry.server import Server, find_server, log_of, start_server, stop_server
 from audioml.store.files import write_text
 from audioml.store.locks import hold_lock
@@ -131,6 +132,24 @@ def client(ctx: Context) -> AirflowClient:
     if server is None or server.url is None or login is None or not server.runs():
         raise ServiceError(f"Airflow does not run for {ctx.workspace}. Start it with: audioml up")
     return AirflowClient(server.url, login["username"], login["password"])
+
+
+def run_airflow(ctx: Context, arguments: Sequence[str]) -> int:
+    """Run Airflow's own command line with the settings of the workspace's Airflow, and return its exit status.
+
+    Raises
+    ------
+    ServiceError
+        When Airflow never ran for this workspace.
+    """
+    server, mlflow = read_services(ctx.state).get(API_SERVER), find_server(ctx.state)
+    if server is None or server.port is None:
+        raise ServiceError(f"Airflow has not run for {ctx.workspace} yet. Start it with: audioml up")
+    environment = {
+        **airflow_environment(ctx, server.port, mlflow.url if mlflow else ""),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": f"{airflow_sqlite.__name__}.CONNECT_ARGUMENTS",
+    }
+    return subprocess.run([sys.executable, "-P", "-m", "airflow", *arguments], env=environment).returncode
 
 
 def start_model_server(ctx: Context, port: int | None = None) -> str:
@@ -229,7 +248,7 @@ def _keep_running(
         stop_services(s for name, s in recorded.items() if name != MLFLOW)
     keep = {name: s for name, s in recorded.items() if name != MLFLOW and s.runs()}
     dead = {s.pid for name, s in recorded.items() if name != MLFLOW and name not in keep}
-    stop_processes(p for p in marked_processes(ctx.state) if _session(p) in dead)
+    end_processes([], (p for p in marked_processes(ctx.state) if _session(p) in dead))
     return keep
 
 

@@ -65,6 +65,7 @@ class Choices:
     layout: str | None = None
     pattern: str | None = None
     label: str = "label"
+    partition: str | None = None
     group: str | None = None
     test: str | None = None
     fold: str | None = None
@@ -165,7 +166,9 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
         )
     if source is not None and not source.is_remote:
         _check_apart(folder, Path(source.address))
-    summary = inspect_source(source) if source is not None else None
+    if choices.partition is not None:
+        parse_section(DataParams, {"layout": "folder", "partition": choices.partition}, "data")
+    summary = inspect_source(source, choices.partition) if source is not None else None
     layout = choices.layout or (summary.layout if summary else "spoken_commands")
     name = choices.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name).strip("-._") or "audio"
     raw: dict[str, Any] = {
@@ -176,6 +179,7 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
             "storage_options": choices.storage_options,
             "pattern": choices.pattern,
             "label": choices.label,
+            "partition": choices.partition,
             **({"path_column": summary.path_column} if layout == "table" and summary and summary.path_column else {}),
         },
         "split": {"test": choices.test, "fold": choices.fold, "group": choices.group},

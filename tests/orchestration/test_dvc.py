@@ -173,3 +173,18 @@ def test_an_edited_dvc_yaml_is_noticed(ctx):
     ctx.path("dvc.yaml").write_text("stages: {}\n")
     with pytest.raises(StepError, match="audioml render"):
         decide(ctx)
+
+
+def test_a_partitioned_source_is_listed_on_each_run(ctx, raw):
+    """One partition makes ingest no more up to date than none; and one without a folder leaves nothing to do."""
+    raw["data"]["partition"] = "%Y-%m-%d"
+    ctx.path(FILE_NAME).write_text(yaml.safe_dump(raw))
+    with pytest.raises(StepError, match="audioml render"):
+        decide(Context.load(ctx.workspace))
+    ctx.path("dvc.yaml").write_text(render_dvc_yaml(parse_params(raw)))
+    record_step(Context.load(ctx.workspace), find_step("ingest"))
+    (decision,) = decide(Context.load(ctx.workspace, "2026-01-01"), find_step("validate"))
+    assert (decision.run, "2026-01-01 has no folder" in decision.reasons[0]) == (False, True)
+    ctx.path("recordings/2026-01-01").mkdir()
+    (decision,) = decide(Context.load(ctx.workspace, "2026-01-01"), find_step("ingest"))
+    assert (decision.run, decision.reasons) == (True, ("the source is listed on each run",))

@@ -38,7 +38,7 @@ def test_params_say_every_key_and_what_it_means(folder, tones):
     params = load_params(folder)
     params.load_all_sections()
     assert set(yaml.safe_load(text)) == set(params.model_dump(by_alias=True))
-    assert set(yaml.safe_load(text)["training"]) == set(params.training.model_dump())
+    assert set(yaml.safe_load(text)["training"]) == set(type(params.training).model_fields)
     assert "  # Target rate in Hz; audio of any other rate is resampled with soxr.\n  sample_rate: " in text
 
 
@@ -163,3 +163,18 @@ def test_longer_recordings_are_seen_through_windows_and_hours_are_cut_into_clips
     features = params.plugin_section("features")
     assert (features.length, features.duration_s) == length
     assert any("cut into clips of 10 s" in line for line in made.findings) == bool(segment)
+
+
+def test_a_landing_zone_is_partitioned(folder, tones, tmp_path):
+    for day in ("2026-01-01", "2026-01-02"):
+        shutil.copytree(tones, tmp_path / "landing" / day)
+    created = create_workspace(folder, Choices(source=str(tmp_path / "landing"), partition="%Y-%m-%d"))
+    assert load_params(folder).data.partition == "%Y-%m-%d"
+    assert "144 recordings, 3 labels (high, low, schräg sweep)" in "\n".join(created.findings)
+    stage = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]["ingest"]
+    assert stage["always_changed"]
+    assert "${data.source}" not in stage["deps"]
+    with pytest.raises(SourceError, match=r"None of 144 files .* lies in a folder like %Y/%m\. Correct"):
+        create_workspace(tmp_path / "other", Choices(source=str(tmp_path / "landing"), partition="%Y/%m"))
+    with pytest.raises(ParamsError, match=r"'data.partition' is 'days'"):
+        create_workspace(tmp_path / "other", Choices(source=str(tmp_path / "landing"), partition="days"))

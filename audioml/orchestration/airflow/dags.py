@@ -1,120 +1,122 @@
 """Workspaces to DAGs.
 
-A step is a task group. Its first Airflow task asks DVC whether the step must run and ends as skipped, with the
-reason, if not; its last one records the outputs for DVC. Trigger rules: the first Airflow task of a step takes
-``none_failed``, so that it decides for itself after a skipped step but not after a failed one; what follows
-within the step is skipped or fails with it.
+A workspace called NAME has five DAGs. Four hand on to each other by assets: `NAME.ingest`, which is scheduled by the
+clock or by new recordings, `NAME.features`, `NAME.train` and `NAME.promote`. `NAME` is all of it in one, for a person
+who presses a button; it updates the last asset only, so that it starts none of the four. (Where people approve, it
+leaves that to `NAME.promote`.)
+
+Each begins with the Airflow task `begin`, a setup that waits until no other run works in the workspace, and finishes
+with `end`, its teardown. One that finds nothing to do skips everything between the two.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, TaskGroup, TriggerRule
+from airflow.sdk import DAG, Param, TriggerRule
 
 from audioml.errors import ParamsError
-from audioml.orchestration.airflow.operators import (
-    CollectOperator,
-    PlanOperator,
-    RecordOperator,
-    RunOperator,
-    WorkOperator,
-)
-from audioml.params import FILE_NAME, Params, load_params
+from audioml.orchestration.airflow.alerts import deadline_alerts, failure_callbacks
+from audioml.orchestration.airflow.assets import CHAMPION, DATASET, FEATURES, MODEL, workspace_asset
+from audioml.orchestration.airflow.form import run_form
+from audioml.orchestration.airflow.lease import PUBLISH, BeginOperator, EndOperator
+from audioml.orchestration.airflow.links import report_url
+from audioml.orchestration.airflow.operators import PublishOperator
+from audioml.orchestration.airflow.promotion import add_promotion
+from audioml.orchestration.airflow.retries import retry_arguments
+from audioml.orchestration.airflow.schedules import ingest_schedule, partition_form
+from audioml.orchestration.airflow.step_group import add_step
+from audioml.orchestration.run_params import load_own_params
+from audioml.orchestration.workspaces import check_name
+from audioml.params import Params
 from audioml.pipeline.graph import STEPS
 from audioml.pipeline.step import Step
+from audioml.registry.tracking import mlflow_url
 
-WORKSPACES_VARIABLE = "AUDIOML_WORKSPACES"
-"""Environment variable: folders of workspaces, separated as in PATH, or by commas."""
-DVC_POOL = "dvc"
-"""Airflow pool with one slot for Airflow tasks that use DVC and little else; `audioml up` makes it."""
-RETRY_DELAY_S = 10.0
-"""Seconds before a killed step is tried again. Wrong params and bad data are never tried again."""
+PROMOTE = "promote"
+OPEN_QUESTIONS = 16
+"""Runs of a promote DAG at once."""
 
 
-class BrokenWorkspace(DAG):  # type: ignore[misc]
-    """Stands for a workspace whose params are not valid: Airflow lists its error beside the good DAGs."""
+@dataclass(frozen=True)
+class Stage:
+    """One of the DAGs that hand on to each other."""
 
-    def __init__(self, folder: Path, error: ParamsError) -> None:
-        super().__init__(dag_id=f"broken.{re.sub('[^A-Za-z0-9_.-]', '_', folder.name)}", schedule=None)
-        self.error = error
+    name: str
+    summary: str
+    steps: tuple[str, ...]
+    consumes: str | None
+    """Kind of the asset that starts it."""
+    produces: str
+    """Kind of the asset that it updates."""
 
-    def validate(self) -> None:
-        """Raise what is wrong; Airflow's DAG bag calls this on each DAG and lists what it raises."""
-        raise self.error
+
+STAGES = (
+    Stage("ingest", "recordings to a checked dataset", ("ingest", "validate"), None, DATASET),
+    Stage("features", "a dataset to splits and feature shards", ("split", "featurize"), DATASET, FEATURES),
+    Stage("train", "features to a measured, registered challenger", ("train", "evaluate", "register"), FEATURES, MODEL),
+)
 
 
-def build_dags(workspaces: Sequence[Path] | None = None, *, dag_file: str | Path | None = None) -> dict[str, DAG]:
-    """Build the DAG of each workspace, by name.
+def build_dags(workspace: str | Path | None = None, *, dag_file: str | Path | None = None) -> dict[str, DAG]:
+    """Build the DAGs of a workspace, by id.
 
     Parameters
     ----------
-    workspaces : sequence of Path, optional
-        Folders with a params.yaml. Default: those of the variable `AUDIOML_WORKSPACES`; where it is not
-        set, the folder that holds the folder of `dag_file`.
+    workspace : path, optional
+        The workspace; else the one that holds the folder of `dag_file`, the file that Airflow reads.
     dag_file : path, optional
-        The file that Airflow reads, as `__file__` there.
+        As `__file__` there.
 
     Raises
     ------
     ParamsError
-        When no workspace has valid params, or two have one name. When some have valid params, the others
-        are listed by Airflow as import errors.
+        When the params are not valid, or a workspace that `AUDIOML_WORKSPACES` names before this one has a DAG of the
+        same name.
     """
-    dags: dict[str, DAG] = {}
-    folders: dict[str, Path] = {}
-    errors: list[ParamsError] = []
-    for folder in workspaces or find_workspaces(dag_file):
-        try:
-            params = load_params(folder)
-        except ParamsError as error:
-            errors.append(ParamsError(f"{folder}: {error}"))
-            dags[f"broken {folder}"] = BrokenWorkspace(folder, errors[-1])
-            continue
-        if params.name in folders:
-            raise ParamsError(
-                f"{folders[params.name]} and {folder} are both called {params.name!r}. "
-                f"Give one another 'name' in its {FILE_NAME}."
-            )
-        folders[params.name] = folder
-        dags[params.name] = build_dag(folder, params)
-    if errors and not folders:
-        raise errors[0] if len(errors) == 1 else ParamsError("\n".join(map(str, errors)))
-    return dags
+    folder = Path(workspace or Path(dag_file or "").absolute().parents[1])
+    try:
+        params = load_own_params(folder)
+        check_name(folder, params.name, [stage.name for stage in STAGES] + [PROMOTE])
+        stages = [build_stage(folder, params, stage) for stage in STAGES]
+    except ParamsError as error:
+        raise ParamsError(f"{folder}: {error}") from None
+    return {dag.dag_id: dag for dag in [*stages, build_promote(folder, params), build_chain(folder, params)]}
 
 
-def find_workspaces(dag_file: str | Path | None = None) -> list[Path]:
-    """Return the folders that `AUDIOML_WORKSPACES` names, else the one that holds the folder of `dag_file`."""
-    named = [f.strip() for f in re.split(f"[,{os.pathsep}]", os.environ.get(WORKSPACES_VARIABLE, "")) if f.strip()]
-    if named:
-        return [Path(folder).expanduser().resolve() for folder in named]
-    if dag_file is None:
-        raise ParamsError(f"No workspace is known: set {WORKSPACES_VARIABLE} to the folders of workspaces.")
-    return [Path(dag_file).absolute().parents[1]]
+def build_stage(folder: Path, params: Params, stage: Stage) -> DAG:
+    """Build one of the DAGs that hand on to each other."""
+    consumes = stage.consumes
+    schedule = ingest_schedule(folder, params) if consumes is None else [workspace_asset(params, consumes)]
+    form = partition_form(params) if consumes is None else None
+    dag = _make_dag(folder, params, f"{params.name}.{stage.name}", stage.summary, schedule=schedule, form=form)
+    _fill(dag, folder, params, stage.steps, produces=stage.produces)
+    return dag
 
 
-def build_dag(folder: Path, params: Params) -> DAG:
-    """Build the DAG of one workspace."""
-    dag = DAG(
-        dag_id=params.name,
-        description=f"audioml: {params.task.name} with {params.model.name} on {params.features.name}",
-        schedule=None,
-        catchup=False,
-        max_active_runs=1,
-        tags=["audioml", params.task.name, params.model.name],
-        default_args={"owner": "audioml", "retries": 1, "retry_delay": RETRY_DELAY_S},
-        doc_md=describe_dag(folder, params),
-    )
-    ends: dict[str, Any] = {}
-    for step in STEPS:
-        outlets = [model_asset(params)] if step.name == "register" else []
-        first, ends[step.name] = _add_step(dag, step, str(folder), outlets)
-        for before in upstream(step):
-            ends[before] >> first
+def build_promote(folder: Path, params: Params) -> DAG:
+    """Build the DAG that makes a challenger the champion. It works on the registry, so that it needs no workspace."""
+    schedule = None if params.airflow.promote == "manual" else [workspace_asset(params, MODEL)]
+    dag = _make_dag(folder, params, f"{params.name}.{PROMOTE}", "a challenger to the champion", schedule=schedule)
+    # A question that nobody answers must not keep newer challengers from being asked about.
+    dag.max_active_runs = OPEN_QUESTIONS
+    add_promotion(dag, folder, params, [workspace_asset(params, CHAMPION)])
+    return dag
+
+
+def build_chain(folder: Path, params: Params) -> DAG:
+    """Build the DAG of everything, which people start."""
+    names = [step.name for step in STEPS]
+    summary, form = "recordings to a champion, in one run", {**run_form(params), **partition_form(params)}
+    dag = _make_dag(folder, params, params.name, summary, schedule=None, form=form)
+    # A person is asked by `NAME.promote`: a question that waits must hold neither the workspace nor the next run.
+    records = _fill(dag, folder, params, names, produces=MODEL if params.airflow.promote == "approve" else None)
+    if params.airflow.promote == "auto":
+        compare, _ = add_promotion(dag, folder, params, [workspace_asset(params, CHAMPION)])
+        records[-1] >> compare
     return dag
 
 
@@ -123,32 +125,29 @@ def upstream(step: Step) -> list[str]:
     return [s.name for s in STEPS if {o.path for o in s.outputs} & set(step.inputs)]
 
 
-def model_asset(params: Params) -> Asset:
-    """Return the Airflow asset that is updated when a version of the model is registered."""
-    name = params.registry.name or params.name
-    return Asset(name=f"model.{name}", uri=f"mlflow://models/{name}", group="model")
-
-
-def describe_dag(folder: Path, params: Params) -> str:
-    """Return the DAG's documentation as Markdown: its steps, what they read and write, where results are."""
+def describe_dag(folder: Path, params: Params, summary: str) -> str:
+    """Return a DAG's documentation as Markdown: the steps, what they read and write, where results are."""
     rows = [
         f"| **{s.name}** | {s.summary} | {', '.join(upstream(s)) or '-'} "
         f"| {', '.join(f'`{o.path}`' for o in s.outputs)} |"
         for s in STEPS
     ]
-    mlflow_url = os.environ.get("MLFLOW_TRACKING_URI", "")
-    name = params.registry.name or params.name
-    model = f"[{name}]({mlflow_url}/#/models/{name})" if mlflow_url.startswith("http") else f"`{name}`"
+    stages = [f"`{params.name}.{stage.name}` ({', '.join(stage.steps)})" for stage in STAGES]
+    name, mlflow = params.registry.name or params.name, mlflow_url()
+    model = f"[{name}]({mlflow}/#/models/{name})" if mlflow else f"`{name}`"
+    report, data_docs = report_url(params.name, "evaluation"), report_url(params.name, "validation")
     return "\n".join(
         [
-            f"Pipeline of the workspace `{folder}`.",
+            f"**{summary}**, in the workspace `{folder}`.",
             "",
             "| step | does | after | writes |",
             "|---|---|---|---|",
             *rows,
             "",
-            f"Registered model: {model}. Report: `{folder}/reports/evaluation/index.html`. "
-            f"Data Docs: `{folder}/reports/validation/`.",
+            f"DAGs: {', '.join(stages)}, `{params.name}.promote`, each started by the asset that the one before "
+            f"updates; `{params.name}` is all of them in one run.",
+            "",
+            f"Registered model: {model}. [Report]({report}), [Data Docs]({data_docs}); both are in `{folder}/reports`.",
             "",
             "A step that is up to date ends as skipped; its XCom `reason` and its log say why. "
             "`dvc repro` in the workspace runs the same steps.",
@@ -156,20 +155,69 @@ def describe_dag(folder: Path, params: Params) -> str:
     )
 
 
-def _add_step(dag: DAG, step: Step, workspace: str, outlets: list[Asset]) -> tuple[Any, Any]:
-    """Add a step's task group; return its first and its last Airflow task."""
-    common: dict[str, Any] = {"step": step.name, "workspace": workspace}
-    decide = {"trigger_rule": TriggerRule.NONE_FAILED}
-    with dag, TaskGroup(step.name, tooltip=step.summary):
-        record = RecordOperator(task_id="record", pool=DVC_POOL, outlets=outlets, **common)
-        if not step.mapped:
-            first = RunOperator(task_id="run", **decide, **common)
-            first >> record
-            return first, record
-        plan = PlanOperator(task_id="plan", pool=DVC_POOL, **decide, **common)
-        work = WorkOperator.partial(task_id="work", map_index_template="{{ task.batch['label'] }}", **common).expand(
-            batch=plan.output
-        )
-        collect = CollectOperator(task_id="collect", planned_by=plan.task_id, **decide, **common)
-        plan >> work >> collect >> record
-        return plan, record
+def _make_dag(
+    folder: Path,
+    params: Params,
+    dag_id: str,
+    summary: str,
+    *,
+    schedule: Any,
+    form: dict[str, Param] | None = None,
+) -> DAG:
+    airflow = params.airflow
+    return DAG(
+        dag_id=dag_id,
+        description=f"{summary}: {params.task.name} with {params.model.name} on {params.features.name}",
+        schedule=schedule,
+        catchup=False,
+        max_active_runs=1,
+        tags=["audioml", params.name, params.task.name, *airflow.tags],
+        params=form or {},
+        default_args={
+            "owner": airflow.owner,
+            "on_failure_callback": failure_callbacks(params),
+            **retry_arguments(airflow),
+        },
+        deadline=deadline_alerts(params),
+        doc_md=describe_dag(folder, params, summary),
+    )
+
+
+def _fill(dag: DAG, folder: Path, params: Params, steps: Sequence[str], *, produces: str | None) -> list[Any]:
+    """Add `begin`, the steps of these names, `publish` for the asset of this kind, and `end`.
+
+    Returns the last Airflow task of each step.
+    """
+    common: dict[str, Any] = {"workspace": str(folder), "produces": produces}
+    with dag:
+        begin = BeginOperator(task_id="begin", defaults=params, steps=steps, **common)
+        begin.as_setup()
+    records = _add_steps(dag, folder, params, steps, begin)
+    last = records[-1:]
+    with dag:
+        if produces:
+            publish = PublishOperator(
+                task_id=PUBLISH,
+                workspace=str(folder),
+                kind=produces,
+                asset=workspace_asset(params, produces),
+                trigger_rule=TriggerRule.NONE_FAILED,
+            )
+            records >> publish
+            last = [publish]
+        end = EndOperator(task_id="end", **common)
+        end.as_teardown(setups=begin)
+        last >> end
+    return records
+
+
+def _add_steps(dag: DAG, folder: Path, params: Params, names: Sequence[str], begin: BeginOperator) -> list[Any]:
+    """Add the steps of these names, each after those it reads; return their last Airflow tasks."""
+    last: dict[str, Any] = {}
+    for step in (s for s in STEPS if s.name in names):
+        before = [last[name] for name in upstream(step) if name in last]
+        # What directly follows `begin` is skipped with it only if it asks for success.
+        rule = TriggerRule.NONE_FAILED if before else TriggerRule.ALL_SUCCESS
+        first, last[step.name] = add_step(dag, step, folder, params, first_rule=rule)
+        (before or [begin]) >> first
+    return list(last.values())

@@ -16,7 +16,7 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
-from audioml.orchestration.airflow.dags import DVC_POOL
+from audioml.orchestration.airflow.pools import make_pools
 
 ARGUMENTS = {
     # Task logs are read from the disk they share with the API server.
@@ -42,6 +42,8 @@ def main(version_file: Path, logs: Path, names: list[str]) -> None:
     for module in PRELOADED:
         import_module(module)
     _prepare_database(version_file)
+    if "airflow-scheduler" in names:
+        _give_up_dead_schedulers()
     settings.dispose_orm()
     gc.collect()
     gc.freeze()
@@ -60,17 +62,28 @@ def log_path(logs: Path, name: str) -> Path:
 
 
 def _prepare_database(version_file: Path) -> None:
-    """Create or migrate the database, unless this version of Airflow already did; make the pool."""
-    from airflow.models.pool import Pool
+    """Create or migrate the database, unless this version of Airflow already did; make the pools."""
     from airflow.utils import db
     from airflow.version import version
 
     if not version_file.exists() or version_file.read_text(encoding="utf-8") != version:
         db.initdb()
         version_file.write_text(version, encoding="utf-8")
-    Pool.create_or_update_pool(
-        DVC_POOL, slots=1, description="Airflow tasks that use DVC: one at a time", include_deferred=False
-    )
+    make_pools()
+
+
+def _give_up_dead_schedulers() -> None:
+    """Mark what the database knows of earlier schedulers as failed, so that their Airflow tasks start again at once.
+
+    Airflow would wait for half a minute without a heartbeat; here one is started only when none runs.
+    """
+    from airflow.jobs.job import Job, JobState
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        dead = (Job.job_type == "SchedulerJob", Job.state == JobState.RUNNING)
+        session.execute(update(Job).where(*dead).values(state=JobState.FAILED))
 
 
 def _fork(arguments: list[str], log: Path) -> int:
