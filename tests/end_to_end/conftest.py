@@ -22,9 +22,12 @@ FSDD = [
 """Options of `audioml init` for the Free Spoken Digit Dataset and its official split."""
 
 
-def run_command(*arguments: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess[str]:
+def run_command(
+    *arguments: str, cwd: Path, ok: bool = True, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command; with `ok`, its failure fails the test with all that it printed."""
-    done = subprocess.run([*arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
+    given = {**ENVIRONMENT, **(environment or {})}
+    done = subprocess.run([*arguments], cwd=cwd, env=given, capture_output=True, text=True)
     if ok and done.returncode != 0:
         pytest.fail(f"{' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done

@@ -55,8 +55,11 @@ def test_either_runner_finds_done_what_the_other_did_and_makes_the_same(workspac
 
     forget_all_runs(workspace)
     states = run_dag(workspace)
-    assert set(states.values()) == {"success"}
-    assert {task_id.partition(".")[0] for task_id in states} == {step.name for step in STEPS}
+    # Nothing failed, and the first version was champion at once.
+    nothing_to_do = {"ingest.retry", "featurize.retry", "promote.compare", "promote.promote"}
+    assert {name for name, state in states.items() if state != "success"} == nothing_to_do
+    groups = {step.name for step in STEPS} | {"begin", "end", "promote"}
+    assert {name.partition(".")[0] for name in states} == groups
     assert read_metrics(workspace) == by_dvc
     assert "up to date" in run_command("dvc", "status", cwd=workspace).stdout
     repro = run_command("dvc", "repro", cwd=workspace)
