@@ -106,7 +106,10 @@ def test_two_hosts_train_as_two_processes_of_one_do_though_one_is_killed(tmp_pat
     assert {note["file"] for note in done} == {"rank0", "rank1"}
     assert spread.path("collected.txt").read_text() == "0"
 
-    # Two processes of one host that nothing stops: the same, bit for bit.
+    # Two processes of one host that nothing stops: the same, but for the order in which sums of the ranks are rounded.
     local = make_workspace(tmp_path / "local", **sizes, devices=2, batch_size=CLIPS_PER_STEP // 2)
     subprocess.run([*script, str(local.workspace)], check=True, capture_output=True)
-    assert read_history(local) == read_history(spread)
+    undisturbed, resumed = read_history(local), read_history(spread)
+    assert len(resumed) == EPOCHS
+    for ours, theirs in zip(resumed, undisturbed, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
