@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from concurrent.futures import Future
 
 import psutil
 import pytest
@@ -87,3 +88,25 @@ def test_workers_end_with_a_run_that_is_killed():
         assert worker.is_running()
         run.kill()
     assert psutil.wait_procs([worker], timeout=30)[1] == []
+
+
+@pytest.mark.parametrize("death", [EOFError("unexpected EOF"), ConnectionResetError()])
+def test_an_item_outlives_the_server_that_workers_are_forked_from(ctx, squares, monkeypatch, death):
+    class Pool:
+        """Does the work here, but for the first item: then the server has just died."""
+
+        deaths = [death]  # noqa: RUF012, shared by all pools on purpose
+
+        def submit(self, function, workspace, step_name, item_id):
+            if self.deaths:
+                raise self.deaths.pop()
+            done = Future()
+            done.set_result(runner.work_item(ctx, STEP, item_id))
+            return done
+
+        def shutdown(self, wait=True):
+            """Have nothing to end."""
+
+    monkeypatch.setattr(runner._Lanes, "_open", lambda self: Pool())
+    assert runner.run_step(ctx, STEP, jobs=2) == {"sum": 14}
+    assert sorted(squares.worked) == ["1", "2", "3"]
