@@ -189,6 +189,39 @@ def test_a_killed_worker(stack):
     assert outcome(stack.birds) == stack.undisturbed[stack.birds]
 
 
+def wait_for_training(workspace: Path) -> psutil.Process:
+    """Wait until a training has written a checkpoint, and return its process."""
+
+    def written() -> list[int]:
+        return [path.stat().st_mtime_ns for path in workspace.glob(".audioml/training/*/last.ckpt")]
+
+    (fit,) = wait_until(lambda: children(workspace, "run", "train")[:1], "the training")
+    before = written()
+    wait_until(lambda: written() > before, "a checkpoint")
+    return fit
+
+
+def test_a_worker_and_the_scheduler_killed_in_training(stack):
+    # A fit that is taken up is bit for bit the undisturbed one.
+    change_params(stack.birds, "training", max_epochs=100, patience=100, accelerator="cpu")
+    still = stack.birds.parent / "still"
+    shutil.copytree(stack.birds, still, symlinks=True)
+    run_command("dvc", "repro", "train", cwd=still)
+    stack.client.unpause("birds.train")
+    run = stack.trigger("birds.train")
+    fit = wait_for_training(stack.birds)
+    fit.parent().kill()
+    _, alive = psutil.wait_procs([fit], timeout=TIMEOUT_S)
+    assert not alive
+    wait_for_training(stack.birds)
+    stack.kill_service("airflow-scheduler")
+    stack.up()
+    run.end()
+    stack.client.pause("birds.train")
+    assert max(task.try_number for task in run.tasks() if task.task_id == "train.run") >= 2
+    assert (stack.birds / "models/model.onnx").read_bytes() == (still / "models/model.onnx").read_bytes()
+
+
 def test_an_item_that_fails_is_tried_again_alone(stack):
     forget(stack.bats, "featurize")
     run = stack.trigger("bats.features")
