@@ -44,3 +44,13 @@ def check_plugin(kind: str, name: str) -> str:
 def load_plugin(kind: str, name: str) -> ModuleType:
     """Import and return the plug-in module `audioml.<kind>.<name>`."""
     return importlib.import_module(f"audioml.{kind}.{check_plugin(kind, name)}")
+
+
+def changes_audio(name: str) -> bool:
+    """Tell whether an augmentation changes waveforms; others change features."""
+    return hasattr(load_plugin("augment", name), "apply_audio")
+
+
+def features_are_audio(name: str) -> bool:
+    """Tell whether a feature plug-in's features, `(n, 1, samples)`, are the samples themselves."""
+    return bool(getattr(load_plugin("features", name), "IS_AUDIO", False))

@@ -56,7 +56,7 @@ def encode_like(audio: npt.NDArray[np.float32], source: AudioInfo) -> tuple[byte
     n_samples = audio.shape[1]
     bits = _flac_bits(source)
     if bits is None:
-        data = _encode_wav(audio, source.sample_rate)
+        data = encode_wav(audio, source.sample_rate)
         return data, audio, AudioInfo("WAV", "FLOAT", source.sample_rate, source.channels, n_samples)
     full_scale = np.float32(1 << (bits - 1))
     integers = np.rint(np.clip(audio * full_scale, -full_scale, full_scale - 1)).astype(np.int32)
@@ -79,8 +79,11 @@ def _flac_bits(source: AudioInfo) -> int | None:
     return 24 if source.subtype in UP_TO_24_BITS else None
 
 
-def _encode_wav(audio: npt.NDArray[np.float32], sample_rate: int) -> bytes:
-    """RIFF/WAVE of floats (Microsoft, 1994), written here as libsndfile puts the time into its PEAK chunk."""
+def encode_wav(audio: npt.NDArray[np.float32], sample_rate: int) -> bytes:
+    """Return float32 samples ``(channels, samples)`` as a WAV file of floats, which clips nothing.
+
+    RIFF/WAVE (Microsoft, 1994), written here as libsndfile puts the time into its PEAK chunk.
+    """
     channels, n_samples = audio.shape
     samples = np.ascontiguousarray(audio.T, dtype="<f4").tobytes()
     block = 4 * channels

@@ -1,4 +1,7 @@
-"""Shift each clip in time; what comes in from outside repeats the edge frame, nothing wraps around."""
+"""Shift each clip in time; what comes in from outside repeats the edge frame, nothing wraps around.
+
+Targets along time are shifted as well.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,20 @@ class Params(Section):
 
 
 def apply(params: Params, features: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return features (n, bins, frames) with each clip shifted by whole frames; targets stay."""
-    n, bins, frames = features.shape
+    """Return features (n, bins, frames) with each clip shifted by whole frames; targets (n, labels) stay.
+
+    Targets (n, labels, steps) are shifted by the nearest number of steps.
+    """
+    n, _, frames = features.shape
     most = round(params.max_shift_share * frames)
     shifts = torch.randint(-most, most + 1, (n, 1), generator=generator)
-    source = (torch.arange(frames) - shifts).clamp(0, frames - 1).to(features.device)
-    return features.gather(2, source.unsqueeze(1).expand(n, bins, frames)), targets
+    if targets.ndim == 3:
+        targets = _shift(targets, (shifts * targets.shape[2] / frames).round().long())
+    return _shift(features, shifts), targets
+
+
+def _shift(values: Tensor, shifts: Tensor) -> Tensor:
+    """Return (n, rows, frames) with each element moved by its own of the shifts (n, 1)."""
+    n, rows, frames = values.shape
+    source = (torch.arange(frames) - shifts).clamp(0, frames - 1).to(values.device)
+    return values.gather(2, source.unsqueeze(1).expand(n, rows, frames))

@@ -14,4 +14,6 @@ A plug-in module has, beside `Params` (a subclass of `audioml.params.FeaturePara
     value; in dB within 1e-3 down to 65 dB below a frame's loudest band, where the CPU's float32 begins to show.
 `feature_shape(params)`
     (bins, frames) of one window of `duration_s`.
+
+`IS_AUDIO = True` says that the features, `(n, 1, samples)`, are the samples themselves; without it they are not.
 """

@@ -45,6 +45,10 @@ class MelParams(FeatureParams):
     """Upper edge of the highest band in Hz; None takes half the sample rate."""
     top_db: Annotated[float, Field(gt=0)] | None = None
     """Raise bands that are more than this below the loudest of their window; None leaves them."""
+    subtract_mean: bool = False
+    """Subtract from each band its mean over the window, so that microphones and rooms that colour the sound alike
+    make no difference (cepstral mean normalisation: Furui 1981, doi 10.1109/TASSP.1981.1163530). With it, set top_db:
+    frames without sound would pull the mean down."""
 
     @property
     def fmax_hz(self) -> float:
@@ -132,7 +136,8 @@ def log_mel(params: MelParams, windows: Sequence[NDArray[np.float32]], out: Sequ
     windows
         float32 `(samples,)` each, in [-1, 1], of any lengths.
     out
-        float32 `(n_mels, frames)` for each window, every number of which is written: in dB, not below -100 dB.
+        float32 `(n_mels, frames)` for each window, every number of which is written: in dB, not below -100 dB, unless
+        a band's mean is subtracted.
     """
     filters = _sparse_filters(params.sample_rate, params.n_fft, params.n_mels, params.fmin, params.fmax_hz)
     # Of frames without sound. Through the same steps, so that whether a frame is left out does not show.
@@ -153,6 +158,9 @@ def log_mel(params: MelParams, windows: Sequence[NDArray[np.float32]], out: Sequ
     if params.top_db is not None:
         for into in out:
             np.maximum(into, into.max() - np.float32(params.top_db), out=into)
+    if params.subtract_mean:
+        for into in out:
+            into -= into.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
 
 
 def _to_db(power: NDArray[np.float32]) -> NDArray[np.float32]:

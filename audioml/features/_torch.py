@@ -52,6 +52,8 @@ def log_mel_torch(params: MelParams, audio: Tensor) -> Tensor:
         levels[start : start + at_once] = 10.0 * torch.log10(power.clamp_min(AMIN))
     if params.top_db is not None and n:
         levels = torch.maximum(levels, levels.amax(dim=(1, 2), keepdim=True) - params.top_db)
+    if params.subtract_mean:
+        levels -= levels.mean(dim=2, keepdim=True, dtype=torch.float64).float()
     return levels
 
 

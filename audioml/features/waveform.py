@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+IS_AUDIO = True
+"""The features are the samples: they are never stored twice."""
+
+
 class Params(FeatureParams):
     """The keys of `features` with `name: waveform`: those of every feature."""
 

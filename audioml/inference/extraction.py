@@ -20,6 +20,7 @@ from audioml.audio.prepare import prepare_audio
 from audioml.clean._chain import Chain
 from audioml.errors import DecodeError
 from audioml.features._device import extract_on_device, uses_gpu
+from audioml.features._window import stores_audio
 from audioml.params import FeatureParams
 from audioml.plugins import load_plugin
 
@@ -53,6 +54,8 @@ class Block:
     """Where each window starts in its clip, in seconds, `(n,)`."""
     features: Floats | list[Floats]
     """`(n, bins, frames)`; where `length` leaves windows their own length, one `(bins, frames_i)` a window."""
+    audio: list[Floats] | None
+    """With `keep_audio`, the samples of each window, `(samples_i,)`."""
     failures: list[Failure] = field(default_factory=list)
     """Clips that have no row here: not decoded, or with features that are no finite numbers."""
 
@@ -132,7 +135,7 @@ class Extractor:
         ParamsError
             When `device` is gpu and there is none.
         """
-        builder = _BlockBuilder(self.plugin, self.params, self.has_one_shape)
+        builder = _BlockBuilder(self.plugin, self.params, self.has_one_shape, stores_audio(self.name, self.params))
         for clip_id, data in clips:
             try:
                 windows, offsets_s = self.windows(data)
@@ -149,9 +152,10 @@ class Extractor:
 class _BlockBuilder:
     """Collects windows, has them go through the kernel a group at a time, and makes blocks."""
 
-    def __init__(self, plugin: ModuleType, params: Any, has_one_shape: bool) -> None:
+    def __init__(self, plugin: ModuleType, params: Any, has_one_shape: bool, keeps_audio: bool) -> None:
         self._plugin, self._params = plugin, params
         self._shape: tuple[int, int] | None = plugin.feature_shape(params) if has_one_shape else None
+        self._keeps_audio = keeps_audio
         self._on_gpu = uses_gpu(params)
         self._group_bytes = GPU_GROUP_BYTES if self._on_gpu else GROUP_BYTES
         self._begin()
@@ -163,6 +167,7 @@ class _BlockBuilder:
         self._offsets_s: list[NDArray[np.float64]] = []
         self._waiting: list[Floats] = []
         self._waiting_bytes = 0
+        self._audio: list[Floats] = []
         self._features: list[Floats] = []
         self._not_finite: list[int] = []
         if self._shape:
@@ -173,6 +178,9 @@ class _BlockBuilder:
         """Take the windows of one clip, float32 `(windows, samples)`."""
         bins, frames = self._shape or self._plugin.shape_of(self._params, windows.shape[1])
         self.n_bytes += 4 * len(windows) * bins * frames
+        if self._keeps_audio:
+            self.n_bytes += windows.nbytes
+            self._audio.extend(windows)
         self._clip_ids.append(clip_id)
         self._offsets_s.append(offsets_s)
         self._waiting.extend(windows)
@@ -186,13 +194,15 @@ class _BlockBuilder:
         clip_of = np.repeat(np.arange(len(self._clip_ids)), [len(offsets_s) for offsets_s in self._offsets_s])
         offsets_s = np.concatenate([np.empty(0), *self._offsets_s])
         features: Floats | list[Floats] = self._array[: len(clip_of)] if self._shape else self._features
+        audio = self._audio if self._keeps_audio else None
         if self._not_finite:
             bad = np.unique(clip_of[self._not_finite])
             self.failures += [Failure(self._clip_ids[clip], "not_finite", NOT_FINITE) for clip in bad]
             kept = np.flatnonzero(~np.isin(clip_of, bad))
             features = [features[i] for i in kept] if isinstance(features, list) else features[kept]
+            audio = [audio[i] for i in kept] if audio is not None else None
             clip_of, offsets_s = clip_of[kept], offsets_s[kept]
-        block = Block([self._clip_ids[clip] for clip in clip_of.tolist()], offsets_s, features, self.failures)
+        block = Block([self._clip_ids[clip] for clip in clip_of.tolist()], offsets_s, features, audio, self.failures)
         self._begin()
         return block
 

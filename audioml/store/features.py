@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from audioml.errors import StoreError
 from audioml.store.files import hash_file, read_json
-from audioml.store.shards import REMEDY, Floats, Shard, read_shard
+from audioml.store.shards import REMEDY, AudioColumn, Floats, Shard, read_shard
 
 INDEX = "index.json"
 
@@ -46,6 +46,8 @@ class FeatureSet:
     """`(blocks,)`: the first window of each block."""
     positions: NDArray[np.int64]
     """`(windows,)`: where each window starts in its block."""
+    audio: AudioColumn | None
+    """The samples of all windows, block by block as the features; None where a shard has none."""
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -73,15 +75,13 @@ class FeatureSet:
         IndexError
             When an index is not in 0 to `len(self) - 1`.
         """
-        wanted = np.asarray(indices, np.int64)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"windows are 0 to {len(self) - 1}, but {wanted.min()} to {wanted.max()} were asked for")
+        wanted = self._check(indices)
         bins, own = self.shape[0], self.frames[wanted]
         longest = int(own.max()) if wanted.size else self.shape[1] or 0
         if out is None:
             out = np.empty((len(wanted), bins, longest), np.float32)
         flat = out.reshape(len(wanted), bins * longest)
-        blocks = (np.searchsorted(self.block_starts, wanted, side="right") - 1).tolist()
+        blocks = self._blocks_of(wanted)
         begins = self.positions[wanted]
         ends = (begins + own.astype(np.int64) * bins).tolist()
         for i, (block, begin, end) in enumerate(zip(blocks, begins.tolist(), ends, strict=True)):
@@ -93,6 +93,52 @@ class FeatureSet:
                 out[i, :, :n_frames] = window.reshape(bins, n_frames)
                 out[i, :, n_frames:] = np.reshape(fill, (-1, 1))
         return out
+
+    def take_audio(self, indices: ArrayLike, out: Floats | None = None) -> Floats:
+        """Return a copy of some windows' samples, in the order given: float32 `(n, samples)`, short ones zero-padded.
+
+        Parameters
+        ----------
+        indices
+            Of windows, `(n,)`.
+        out
+            Where they go, contiguous float32 `(n, samples)`, not shorter than the longest; None makes an array.
+
+        Raises
+        ------
+        StoreError
+            When the shards hold no audio.
+        IndexError
+            When an index is not in 0 to `len(self) - 1`.
+        """
+        if self.audio is None:
+            raise StoreError(
+                f"The feature shards in {self.folder} hold no audio. Set features.keep_audio: true and make them anew "
+                "with: audioml run featurize"
+            )
+        wanted = self._check(indices)
+        lengths, begins = self.audio.lengths[wanted].tolist(), self.audio.positions[wanted].tolist()
+        if out is None:
+            out = np.empty((len(wanted), max(lengths, default=0)), np.float32)
+        for row, block, begin, length in zip(out, self._blocks_of(wanted), begins, lengths, strict=True):
+            row[:length] = self.audio.blocks[block][begin : begin + length]
+            row[length:] = 0.0
+        return out
+
+    @cached_property
+    def samples(self) -> NDArray[np.int64]:
+        """Samples of each window that are kept, `(windows,)`; zeros where none are."""
+        return np.zeros(len(self), np.int64) if self.audio is None else self.audio.lengths
+
+    def _check(self, indices: ArrayLike) -> NDArray[np.int64]:
+        wanted = np.asarray(indices, np.int64)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"windows are 0 to {len(self) - 1}, but {wanted.min()} to {wanted.max()} were asked for")
+        return wanted
+
+    def _blocks_of(self, wanted: NDArray[np.int64]) -> list[int]:
+        blocks: list[int] = (np.searchsorted(self.block_starts, wanted, side="right") - 1).tolist()
+        return blocks
 
     def __reduce__(self) -> tuple[Callable[[Path], FeatureSet], tuple[Path]]:
         return open_features, (self.folder,)
@@ -149,6 +195,7 @@ def open_features(folder: Path, verify: bool = False) -> FeatureSet:
         blocks=tuple(block for shard in shards for block in shard.blocks),
         block_starts=_starts([rows for shard in shards for rows in shard.block_rows]),
         positions=np.concatenate([np.empty(0, np.int64), *(shard.positions for shard in shards)]),
+        audio=_join_audio(shards),
     )
 
 
@@ -161,6 +208,17 @@ def _open_shard(file: Path, rows: int, bins: int, frames: int | None) -> Shard:
             f"{rows} of {bins} bins and {frames or 'any'} frames. Make them again with: audioml run featurize"
         )
     return shard
+
+
+def _join_audio(shards: Sequence[Shard]) -> AudioColumn | None:
+    columns = [shard.audio for shard in shards if shard.audio is not None]
+    if not columns or len(columns) < len(shards):
+        return None
+    return AudioColumn(
+        blocks=tuple(block for column in columns for block in column.blocks),
+        positions=np.concatenate([column.positions for column in columns]),
+        lengths=np.concatenate([column.lengths for column in columns]),
+    )
 
 
 def _verify(file: Path, expected: str) -> None:

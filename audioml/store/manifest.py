@@ -51,6 +51,10 @@ QUARANTINE_TYPES: Mapping[str, pa.DataType] = {"path": pa.string(), "reason": pa
 SPLIT_TYPES: Mapping[str, pa.DataType] = {"clip_id": pa.string(), "split": pa.string(), "fold": pa.int64()}
 """`split` is train, validation or test."""
 
+FOLD_TYPES: Mapping[str, pa.DataType] = {"fold_name": pa.string(), "validates": pa.list_(pa.int64())}
+"""Further columns of the splits where there is cross-validation. `fold` then counts from 0, with gaps for clips of a
+fixed test set, and `validates` lists the folds whose models are validated on the clip."""
+
 
 def build_manifest(facts: pa.Table, own: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """Return the manifest of clips from their facts, one row a clip, and the source's own columns.
@@ -102,12 +106,13 @@ def read_quarantine(path: Path) -> pd.DataFrame:
 
 
 def write_splits(path: Path, splits: pd.DataFrame) -> None:
-    """Write the splits: clip_id, split, fold; the order of rows is kept."""
-    _write(path, splits[list(SPLIT_TYPES)], SPLIT_TYPES)
+    """Write the splits: clip_id, split, fold, and the columns of `FOLD_TYPES` if there; the order of rows is kept."""
+    types = {**SPLIT_TYPES, **(FOLD_TYPES if set(FOLD_TYPES) <= set(splits) else {})}
+    _write(path, splits[list(types)], types)
 
 
 def read_splits(path: Path) -> pd.DataFrame:
-    """Read the splits: clip_id, split (train, validation, test), fold."""
+    """Read the splits: clip_id, split (train, validation, test), fold, and the columns of `FOLD_TYPES` if there."""
     return _read(path, SPLIT_TYPES, "audioml run split")
 
 

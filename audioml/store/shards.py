@@ -1,8 +1,9 @@
 """Feature shards: Arrow IPC files, uncompressed, that training maps into memory instead of reading.
 
 A row is one window of one clip: `clip_id`, `offset_s` (where the window starts in the clip, in seconds), `frames`, and
-`feature` (float32, bins × frames in C order). Rows may differ in frames. A file has as many record batches as it
-takes to write it in constant memory, cut by the rows alone, however they come.
+`feature` (float32, bins × frames in C order); where it is kept, `audio` too: the samples that the features were made
+of, float32, as float16 would not give the same features again. Rows may differ in frames and samples. A file has as
+many record batches as it takes to write it in constant memory, cut by the rows alone, however they come.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from audioml.store.files import write_atomic
 
 SUFFIX = ".arrow"
 BLOCK_BYTES = 8 << 20
-"""Features in one record batch, which is what a writer holds in memory; one window that is longer has its own batch."""
+"""Features, or audio, in one record batch, which a writer holds in memory; one longer window has its own batch."""
+FEATURE, AUDIO = "feature", "audio"
+"""Columns of numbers; the second is not in every shard."""
 REMEDY = "Bring it back with: dvc checkout (or: audioml run featurize)"
 Floats = NDArray[np.float32]
 
@@ -43,7 +46,9 @@ class ShardWriter:
     rows: int
     """Windows in the file after the block."""
 
-    def __init__(self, path: Path, bins: int, metadata: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: Path, bins: int, metadata: Mapping[str, Any] | None = None, keep_audio: bool = False
+    ) -> None:
         """Prepare to write to `path`; an older file there is replaced.
 
         Parameters
@@ -54,20 +59,21 @@ class ShardWriter:
             Of every window.
         metadata
             JSON value kept in the file's schema, such as the params that made the features.
+        keep_audio
+            Write the windows' samples, too.
         """
         self.path, self.bins, self.rows = path, bins, 0
         about = json.dumps({"bins": bins, **(metadata or {})}, sort_keys=True)
+        self._columns = {name: _Column() for name in (FEATURE, AUDIO)[: 1 + keep_audio]}
         self._schema = pa.schema(
             [
                 ("clip_id", pa.string()),
                 ("offset_s", pa.float64()),
                 ("frames", pa.int32()),
-                ("feature", pa.large_list(pa.float32())),
+                *((name, pa.large_list(pa.float32())) for name in self._columns),
             ],
             metadata={"audioml": about},
         )
-        self._values: Floats = np.empty(BLOCK_BYTES // 4, np.float32)
-        self._used = 0
         self._clear()
 
     def __enter__(self) -> Self:
@@ -78,7 +84,13 @@ class ShardWriter:
             self._open = stack.pop_all()
         return self
 
-    def add(self, clip_ids: Sequence[str], offsets_s: ArrayLike, features: Floats | Sequence[Floats]) -> None:
+    def add(
+        self,
+        clip_ids: Sequence[str],
+        offsets_s: ArrayLike,
+        features: Floats | Sequence[Floats],
+        audio: Sequence[Floats] | None = None,
+    ) -> None:
         """Append windows.
 
         Parameters
@@ -89,25 +101,28 @@ class ShardWriter:
             Where each window starts in its clip, in seconds, `(n,)`.
         features
             float32 `(n, bins, frames)`, or `n` arrays `(bins, frames)` that may differ in frames. They are copied.
+        audio
+            With `keep_audio`, `n` arrays float32 `(samples,)`. They are copied.
 
         Raises
         ------
         ValueError
-            When the arguments differ in length, or windows in bins.
+            When the arguments differ in length, or windows in bins; when there is audio without `keep_audio`, or none
+            with it.
         """
+        if (audio is not None) != (AUDIO in self._columns):
+            raise ValueError("audio is to be given where it is kept, and nowhere else")
         offsets = np.asarray(offsets_s, np.float64)
-        for clip_id, offset_s, window in zip(clip_ids, offsets.tolist(), features, strict=True):
+        for clip_id, offset_s, window, *samples in zip(
+            clip_ids, offsets.tolist(), features, *([audio] if audio is not None else []), strict=True
+        ):
             if window.ndim != 2 or window.shape[0] != self.bins:
                 raise ValueError(f"a window of {clip_id[:12]} has shape {window.shape}, expected ({self.bins}, frames)")
-            end = self._used + window.size
-            if end > len(self._values):
-                if self._frames:
-                    self._flush()
-                end = window.size
-                if end > len(self._values):
-                    self._values = np.empty(end, np.float32)
-            self._values[self._used : end].reshape(window.shape)[:] = window
-            self._used = end
+            arrays = (window, *samples)
+            if self._frames and not all(map(_Column.has_room, self._columns.values(), arrays)):
+                self._flush()
+            for column, array in zip(self._columns.values(), arrays, strict=True):
+                column.append(array)
             self._clip_ids.append(clip_id)
             self._offsets_s.append(offset_s)
             self._frames.append(window.shape[1])
@@ -125,24 +140,44 @@ class ShardWriter:
         self.sha256, self.size_bytes = self._sink.hash.hexdigest(), self._sink.size_bytes
 
     def _flush(self) -> None:
-        frames = np.array(self._frames, np.int32)
-        offsets = np.zeros(len(frames) + 1, np.int64)
-        np.cumsum(frames.astype(np.int64) * self.bins, out=offsets[1:])
         columns = [
             pa.array(self._clip_ids, pa.string()),
             pa.array(self._offsets_s, pa.float64()),
-            pa.array(frames),
-            pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(self._values[: self._used])),
+            pa.array(self._frames, pa.int32()),
+            *(column.take() for column in self._columns.values()),
         ]
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
-        self.rows += len(frames)
+        self.rows += len(self._frames)
         self._clear()
 
     def _clear(self) -> None:
-        self._used = 0
         self._clip_ids: list[str] = []
         self._offsets_s: list[float] = []
         self._frames: list[int] = []
+
+
+class _Column:
+    """Arrays of one record batch, one after the other; the first may be larger than a block."""
+
+    def __init__(self) -> None:
+        self._values: Floats = np.empty(BLOCK_BYTES // 4, np.float32)
+        self._ends = [0]
+
+    def has_room(self, array: Floats) -> bool:
+        return self._ends[-1] + array.size <= len(self._values)
+
+    def append(self, array: Floats) -> None:
+        start, end = self._ends[-1], self._ends[-1] + array.size
+        if end > len(self._values):
+            self._values = np.empty(end, np.float32)
+        self._values[start:end].reshape(array.shape)[:] = array
+        self._ends.append(end)
+
+    def take(self) -> pa.LargeListArray:
+        values = pa.array(self._values[: self._ends[-1]])
+        column = pa.LargeListArray.from_arrays(pa.array(self._ends, pa.int64()), values)
+        self._ends = [0]
+        return column
 
 
 class _HashingSink:
@@ -168,6 +203,18 @@ class _HashingSink:
 
 
 @dataclass(frozen=True, eq=False)
+class AudioColumn:
+    """The samples of windows. They are read-only views of the files."""
+
+    blocks: tuple[Floats, ...]
+    """The numbers of each record batch, one window after the other."""
+    positions: NDArray[np.int64]
+    """`(n,)`: where each window starts in its block."""
+    lengths: NDArray[np.int64]
+    """`(n,)`: samples of each window."""
+
+
+@dataclass(frozen=True, eq=False)
 class Shard:
     """One shard, mapped into memory. Its features are read-only views of the file."""
 
@@ -184,6 +231,8 @@ class Shard:
     """`(blocks,)`: windows in each record batch."""
     positions: NDArray[np.int64]
     """`(n,)`: where each window starts in its block."""
+    audio: AudioColumn | None
+    """The windows' samples, where they are kept."""
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -205,7 +254,7 @@ def read_shard(path: Path) -> Shard:
             bins = int(json.loads(file.schema.metadata[b"audioml"])["bins"])
             batches = [file.get_batch(i) for i in range(file.num_record_batches)]
         frames = _join(np.int32, [batch.column("frames").to_numpy() for batch in batches])
-        features = [batch.column("feature") for batch in batches]
+        features = [batch.column(FEATURE) for batch in batches]
         offsets = [feature.offsets.to_numpy() for feature in features]
         if not np.array_equal(_join(np.int64, [np.diff(o) for o in offsets]), frames.astype(np.int64) * bins):
             raise ValueError("the lengths of its windows do not fit their frames")
@@ -217,11 +266,22 @@ def read_shard(path: Path) -> Shard:
             blocks=tuple(feature.values.to_numpy(zero_copy_only=True) for feature in features),
             block_rows=np.array([len(batch) for batch in batches], np.int64),
             positions=_join(np.int64, [o[:-1] for o in offsets]),
+            audio=_read_audio(batches) if AUDIO in file.schema.names else None,
         )
     except FileNotFoundError:
         raise StoreError(f"The feature shard {path} is missing. {REMEDY}") from None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} is not a whole feature shard: {error}. Remove it. {REMEDY}") from None
+
+
+def _read_audio(batches: Sequence[pa.RecordBatch]) -> AudioColumn:
+    columns = [batch.column(AUDIO) for batch in batches]
+    offsets = [column.offsets.to_numpy() for column in columns]
+    return AudioColumn(
+        blocks=tuple(column.values.to_numpy(zero_copy_only=True) for column in columns),
+        positions=_join(np.int64, [o[:-1] for o in offsets]),
+        lengths=_join(np.int64, [np.diff(o) for o in offsets]),
+    )
 
 
 def _join(dtype: Any, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -31,3 +31,16 @@ def test_same_generator_state_same_result() -> None:
     one, _ = apply(Params(), features, torch.zeros(8, 2), generator(3))
     other, _ = apply(Params(), features, torch.zeros(8, 2), generator(3))
     assert torch.equal(one, other)
+
+
+def test_targets_along_time_are_shifted_with_the_features():
+    features = torch.zeros(40, 3, 60)
+    features[:, :, 24:30] = 1.0
+    targets = torch.zeros(40, 2, 20)
+    targets[:, 0, 8:10] = 1.0
+    shifted, moved = apply(Params(max_shift_share=0.3), features, targets, torch.Generator().manual_seed(0))
+    assert torch.equal(moved.sum(dim=2), targets.sum(dim=2))
+    # A step is three frames: the middles agree within half a step.
+    middle = (shifted[:, 0] * torch.arange(60)).sum(dim=1) / 6 + 0.5
+    expected = ((moved[:, 0] * torch.arange(20)).sum(dim=1) / 2 + 0.5) * 3
+    assert (middle - expected).abs().max() <= 1.5

@@ -4,6 +4,7 @@ import sys
 import librosa
 import numpy as np
 import pytest
+import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -234,3 +235,22 @@ def test_features_import_neither_torch_nor_librosa():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_without_its_mean_a_band_is_the_same_at_any_level_and_through_any_filter():
+    torch = pytest.importorskip("torch")
+    plain, params = logmel.Params(top_db=80.0), logmel.Params(top_db=80.0, subtract_mean=True)
+    generator = np.random.default_rng(0)
+    # Noise whose level changes every 2,000 samples, so that there is something left in each band.
+    audio = (generator.standard_normal(32000) * np.repeat(generator.uniform(0.01, 0.1, 16), 2000)).astype(np.float32)
+    centred = logmel.extract(params, audio[None])[0]
+    levels = logmel.extract(plain, audio[None])[0]
+    np.testing.assert_allclose(centred, levels - levels.mean(axis=1, keepdims=True), atol=1e-4)
+    np.testing.assert_allclose(logmel.extract(params, 0.1 * audio[None])[0], centred, atol=1e-3)
+    coloured = scipy.signal.lfilter([1.0, -0.9], [1.0], audio).astype(np.float32)[None]
+    assert np.abs(logmel.extract(plain, coloured)[0] - levels).mean() > 5
+    assert np.abs(logmel.extract(params, coloured)[0] - centred).mean() < 0.2
+    np.testing.assert_allclose(logmel.extract_torch(params, torch.from_numpy(audio[None]))[0], centred, atol=1e-3)
+    short, long = extract_all(params, [audio[:4000], audio])
+    assert long.tobytes() == centred.tobytes()
+    assert short.tobytes() == logmel.extract(params, audio[None, :4000])[0].tobytes()

@@ -132,3 +132,10 @@ def test_torch_agrees_on_random_signals(seed, samples, deltas):
 def test_more_coefficients_than_bands_are_an_error():
     with pytest.raises(ParamsError, match="n_mfcc 50 is more than n_mels 40"):
         parse_section(mfcc.Params, {"n_mfcc": 50}, "features")
+
+
+def test_without_the_mean_of_levels_coefficients_have_none():
+    audio = np.random.default_rng(0).standard_normal((1, 16000)).astype(np.float32)
+    plain, centred = (mfcc.extract(mfcc.Params(deltas=1, subtract_mean=flag), audio)[0] for flag in (False, True))
+    np.testing.assert_allclose(centred[:20], plain[:20] - plain[:20].mean(axis=1, keepdims=True), atol=1e-3)
+    np.testing.assert_allclose(centred[20:], plain[20:], atol=1e-3)

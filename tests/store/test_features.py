@@ -19,8 +19,13 @@ FIXED, RAGGED = [5] * 11, [5, 1, 7, 2, 2, 9, 3, 1, 5, 4, 6]
 ROWS = [4, 1, 6]
 
 
-def write_folder(folder: Path, frames: list[int], shape_frames: int | None) -> list[np.ndarray]:
-    """Write three shards of several blocks each, and their index; return the windows, which count up from 0."""
+def write_folder(
+    folder: Path, frames: list[int], shape_frames: int | None, with_audio: tuple[int, ...] = ()
+) -> list[np.ndarray]:
+    """Write three shards of several blocks each, and their index; return the windows, which count up from 0.
+
+    Audio, in the shards that have it, is what the features are.
+    """
     windows = np.split(np.arange(BINS * sum(frames), dtype=np.float32), BINS * np.cumsum(frames)[:-1])
     windows = [window.reshape(BINS, -1) for window in windows]
     entries, start = [], 0
@@ -28,8 +33,10 @@ def write_folder(folder: Path, frames: list[int], shape_frames: int | None) -> l
         patch.setattr(shards, "BLOCK_BYTES", 12 * BINS * 4)
         for number, rows in enumerate(ROWS):
             ids = [f"clip{number}-{row // 2}" for row in range(rows)]
-            with ShardWriter(folder / f"{number}.arrow", BINS) as writer:
-                writer.add(ids, np.arange(rows) / 2, windows[start : start + rows])
+            part = windows[start : start + rows]
+            audio = [window.ravel() for window in part] if number in with_audio else None
+            with ShardWriter(folder / f"{number}.arrow", BINS, keep_audio=number in with_audio) as writer:
+                writer.add(ids, np.arange(rows) / 2, part, audio)
             entries.append({"file": f"{number}.arrow", "sha256": writer.sha256, "rows": rows})
             start += rows
     write_json(folder / INDEX, {"shape": [BINS, shape_frames], "shards": entries})
@@ -135,3 +142,30 @@ def test_a_shard_of_another_shape_is_named(folder: Path, bins: int, frames: list
         writer.add(["a"] * len(frames), [0.0] * len(frames), [np.zeros((bins, n), np.float32) for n in frames])
     with pytest.raises(StoreError, match=rf"1\.arrow holds {found}.*says 1 of 3 bins and 5 frames"):
         open_features(folder)
+
+
+def test_audio_is_taken_as_features_are(tmp_path: Path) -> None:
+    windows = write_folder(tmp_path, RAGGED, None, with_audio=(0, 1, 2))
+    features = open_features(tmp_path, verify=True)
+    assert features.samples.tolist() == [BINS * n for n in RAGGED]
+    rows = [9, 0, 4, 4, 1]
+    audio = features.take_audio(rows)
+    assert audio.shape == (5, BINS * 5)
+    for row, samples in zip(rows, audio, strict=True):
+        assert samples[: windows[row].size].tolist() == windows[row].ravel().tolist()
+        assert not samples[windows[row].size :].any()
+    out = np.full((2, BINS * 9), np.nan, np.float32)
+    features.take_audio([5, 6], out)
+    assert not np.isnan(out).any()
+    assert features.take_audio([]).shape == (0, 0)
+    with pytest.raises(IndexError, match="0 to 10"):
+        features.take_audio([11])
+
+
+@pytest.mark.parametrize("with_audio", [(), (0, 2)])
+def test_shards_without_audio_say_how_to_keep_it(tmp_path: Path, with_audio: tuple[int, ...]) -> None:
+    write_folder(tmp_path, FIXED, 5, with_audio)
+    features = open_features(tmp_path)
+    assert not features.samples.any()
+    with pytest.raises(StoreError, match=r"hold no audio. Set features.keep_audio: true .*audioml run featurize"):
+        features.take_audio([0])

@@ -135,3 +135,36 @@ def test_a_truncated_shard_is_named(tmp_path: Path, share: float) -> None:
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"1\.arrow is missing.*dvc checkout"):
         read_shard(tmp_path / "1.arrow")
+
+
+def write_audio(path: Path, lengths: list[int]) -> list[np.ndarray]:
+    audio = [np.arange(n, dtype=np.float32) + 100 * i for i, n in enumerate(lengths)]
+    with ShardWriter(path, BINS, keep_audio=True) as writer:
+        for i, window in enumerate(make_windows([2] * len(lengths))):
+            writer.add([f"clip{i}"], [0], [window], [audio[i]])
+    return audio
+
+
+def test_audio_is_a_column_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "BLOCK_BYTES", 4 * 50)
+    audio = write_audio(tmp_path / "a.arrow", [20, 30, 7, 90, 1])
+    table = pa.ipc.open_file(str(tmp_path / "a.arrow")).read_all()
+    assert table.column_names == ["clip_id", "offset_s", "frames", "feature", "audio"]
+    assert table["audio"].to_pylist() == [samples.tolist() for samples in audio]
+    shard = read_shard(tmp_path / "a.arrow")
+    # Both columns bound a block: here it is the longer one.
+    assert shard.block_rows.tolist() == [2, 1, 1, 1]
+    assert shard.audio is not None
+    assert shard.audio.lengths.tolist() == [20, 30, 7, 90, 1]
+    assert not shard.audio.blocks[0].flags.writeable
+
+
+def test_audio_is_given_where_it_is_kept_and_nowhere_else(tmp_path: Path) -> None:
+    (window,) = make_windows([2])
+    for keep_audio, audio in ((True, None), (False, [np.zeros(5, np.float32)])):
+        with (
+            pytest.raises(ValueError, match="where it is kept"),
+            ShardWriter(tmp_path / "a.arrow", BINS, keep_audio=keep_audio) as writer,
+        ):
+            writer.add(["a"], [0], [window], audio)
+    assert list(tmp_path.iterdir()) == []
