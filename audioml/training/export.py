@@ -44,7 +44,7 @@ def export_onnx(network: Network, examples: Sequence[Tensor], path: Path, any_fr
         When onnxruntime's outputs differ by more than 1e-4.
     """
     network = network.to("cpu").eval()
-    free = {0: torch.export.Dim("n")} | ({2: torch.export.Dim("frames")} if any_frames else {})
+    free = {0: "n"} | ({2: "frames"} if any_frames else {})
     with write_atomic(path) as temporary:
         with quiet(EXPORTERS, [".*"]), torch.no_grad():
             program = torch.onnx.export(
