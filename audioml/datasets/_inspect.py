@@ -27,6 +27,8 @@ PROBE_THREADS = 8
 TABLE_EXTENSIONS = frozenset({".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json"})
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "audio", "wav", "clip")
 """Names that a table's column of paths often has, most likely first."""
+EVENT_COLUMNS = {"onset", "offset", "event_label"}
+"""Columns of a table that has a row an event."""
 T = TypeVar("T")
 QUANTILES = (0.05, 0.5, 0.98, 1.0)
 DEFAULT_SAMPLE_RATE = 16000
@@ -40,7 +42,7 @@ class SourceSummary:
     """What is known of a source before it is ingested."""
 
     layout: str
-    """folder, filename or table: what fits."""
+    """folder, filename, table or events: what fits."""
     n_files: int
     """Files that may be recordings."""
     labels: dict[str, int] = field(default_factory=dict)
@@ -145,6 +147,9 @@ def _inspect_table(source: Source) -> SourceSummary:
     column = next(known for known in names if known.lower() == found[0])
     files = table.list_paths(source, column)
     others = tuple(name for name in names if name != column)
+    if set(others) >= EVENT_COLUMNS:
+        files = list({record.path: record for record in files}.values())
+        return _summarize(source.parent(), files, "events", {}, column, others)
     return _summarize(source.parent(), files, "table", {}, column, others)
 
 

@@ -53,8 +53,10 @@ def draw_confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_bars(values: NDArray[np.float64], labels: Sequence[str], support: NDArray[np.int64], name: str) -> Figure:
-    """Return horizontal bars of a metric in [0, 1], one a label, lowest on top; labels give their clips."""
+def draw_bars(
+    values: NDArray[np.float64], labels: Sequence[str], support: NDArray[np.int64], name: str, counted: str = "clips"
+) -> Figure:
+    """Return horizontal bars of a metric in [0, 1], one a label, lowest on top; labels give their clips, or events."""
     order = np.argsort(-values, kind="stable")
     figure = Figure(figsize=(7.0, float(np.clip(1.2 + 0.32 * len(labels), 2.4, 24.0))), dpi=120, layout="constrained")
     axes = figure.add_subplot()
@@ -73,5 +75,70 @@ def draw_bars(values: NDArray[np.float64], labels: Sequence[str], support: NDArr
     axes.set_axisbelow(True)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.set_title(f"{name} per label (clips), mean {mean:.3f}", loc="left", color=INK, fontsize=11, fontweight="bold")
+    axes.set_title(
+        f"{name} per label ({counted}), mean {mean:.3f}", loc="left", color=INK, fontsize=11, fontweight="bold"
+    )
+    return figure
+
+
+def draw_precision_recall(truth: NDArray[np.bool_], outputs: NDArray[np.float32], labels: Sequence[str]) -> Figure:
+    """Return precision over recall, a line a label; of more than a colour map tells apart, the labels share colours.
+
+    Parameters
+    ----------
+    truth, outputs
+        ``(clips, labels)``; each label is that of one clip at least.
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    figure = Figure(figsize=(7.0, 4.6), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for i, label in enumerate(labels):
+        precision, recall, _ = precision_recall_curve(truth[:, i], outputs[:, i])
+        axes.step(recall, precision, where="post", linewidth=1.4, label=label)
+    axes.set_xlim(0.0, 1.02)
+    axes.set_ylim(0.0, 1.02)
+    axes.set_xlabel("recall", color=INK)
+    axes.set_ylabel("precision", color=INK)
+    axes.tick_params(length=0, colors=INK)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.spines[:].set_visible(False)
+    axes.set_title("Precision and recall by threshold", loc="left", color=INK, fontsize=11, fontweight="bold")
+    if len(labels) <= MAX_LABELS_WITH_COUNTS:
+        figure.legend(frameon=False, labelcolor=INK, fontsize=8, loc="outside right upper")
+    return figure
+
+
+def draw_timelines(
+    clips: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], float]], labels: Sequence[str]
+) -> Figure:
+    """Return a row of time a clip: for each label what is there above, what was found below.
+
+    Parameters
+    ----------
+    clips
+        Events that are there and events found, `(events, 3 or more)` each: position of the label, onset and offset in
+        seconds; and the clip's length in seconds.
+    labels
+        Of which those are drawn that some event has.
+    """
+    used = sorted({int(label) for there, found, _ in clips for label in [*there[:, 0], *found[:, 0]]})
+    height = len(clips) * (0.7 + 0.3 * len(used))
+    figure = Figure(figsize=(9.0, float(np.clip(height, 2.0, 40.0))), dpi=120, layout="constrained")
+    rows = figure.subplots(max(len(clips), 1), 1, squeeze=False)[:, 0]
+    for axes, (there, found, duration_s) in zip(rows, clips, strict=False):
+        for events, shift, colour in ((there, 0.02, ACCENT), (found, -0.36, WEAK)):
+            for label, onset_s, offset_s in events[:, :3]:
+                axes.broken_barh([(onset_s, offset_s - onset_s)], (used.index(int(label)) + shift, 0.34), color=colour)
+        axes.set_xlim(0.0, duration_s)
+        axes.set_ylim(-0.6, max(len(used), 1) - 0.4)
+        axes.set_yticks(range(len(used)), [labels[i] for i in used])
+        axes.tick_params(length=0, colors=INK)
+        axes.grid(axis="x", color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[:].set_visible(False)
+    rows[-1].set_xlabel("seconds", color=INK)
+    rows[0].set_title(
+        "Worst clips: what is there (blue) and what was found (orange)", loc="left", color=INK, fontsize=11
+    )
     return figure

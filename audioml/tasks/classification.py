@@ -1,6 +1,7 @@
 """One label for each clip.
 
-`targets` is ``{"labels": [...]}``, sorted; a clip's output is one probability per label, in that order.
+`targets` is ``{"labels": [...]}``, sorted; a clip's output is one probability per label, in that order. With
+`unknown_share`, `targets` also holds ``unknown_below``: a clip whose largest probability is lower is ``unknown``.
 torch, scikit-learn, pandas and matplotlib are imported where they are used: serving needs none of them.
 """
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from audioml.errors import DatasetError
+from audioml.errors import DatasetError, ParamsError
 from audioml.params import Section
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 PRIMARY = "accuracy"
 """Name of the metric that `score_clips` gives and that models are compared by."""
 
+UNKNOWN = "unknown"
+"""The label of what sounds like none of the labels."""
+
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
@@ -32,6 +36,12 @@ class Params(Section):
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of each target spread evenly over all labels (Szegedy et al. 2016, section 7)."""
+    calibrate: bool = True
+    """Divide the outputs by a temperature fitted on the validation clips, so that of answers given with a
+    probability of 0.8 about 80 % are right (Guo et al. 2017)."""
+    unknown_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Answer unknown where the largest probability is below a threshold, set so that at most this share of the
+    validation clips is rejected (Hendrycks and Gimpel 2017); None always answers with a label."""
 
 
 def fit_targets(params: Params, manifest: pd.DataFrame) -> dict[str, Any]:
@@ -41,12 +51,19 @@ def fit_targets(params: Params, manifest: pd.DataFrame) -> dict[str, Any]:
     ------
     DatasetError
         When there are fewer than two.
+    ParamsError
+        When one has the name of the answer to what is like none of them.
     """
     labels = sorted({str(label) for label in manifest["label"]})
     if len(labels) < 2:
         raise DatasetError(
             f"Classification needs clips of at least 2 labels for training, but there are {len(labels)}: {labels}. "
             "Add recordings of another class, or choose another column with data.label."
+        )
+    if params.unknown_share is not None and UNKNOWN in labels:
+        raise ParamsError(
+            f"params.yaml: 'task.unknown_share' answers {UNKNOWN!r} where the model is not sure, but a label has that "
+            "name, so nobody could tell them apart. Rename the label, or set unknown_share to null."
         )
     return {"labels": labels}
 
@@ -66,9 +83,14 @@ def build_head(params: Params, targets: dict[str, Any], width: int) -> nn.Module
 
 def loss(params: Params, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy of logits (n, labels) against soft targets (n, labels)."""
+    return losses(params, outputs, targets).mean()
+
+
+def losses(params: Params, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of each row, (n,)."""
     from torch.nn.functional import cross_entropy
 
-    return cross_entropy(outputs, targets, label_smoothing=params.label_smoothing)
+    return cross_entropy(outputs, targets, label_smoothing=params.label_smoothing, reduction="none")
 
 
 def merge_outputs(outputs: Floats) -> Floats:
@@ -79,12 +101,44 @@ def merge_outputs(outputs: Floats) -> Floats:
     return merged
 
 
+def calibration_loss(truth: Indices, outputs: Floats) -> float:
+    """Return the mean cross-entropy of merged outputs (clips, labels): what a temperature makes least.
+
+    A model that gets all validation clips right would seem the better the surer it is, without bound. So the targets
+    are those that n clips support, not 0 and 1: the label has (n + 1) / (n + 2), and the others share the rest
+    (Platt 1999, section 2.2, for more than two labels).
+    """
+    n, n_labels = outputs.shape
+    logs = np.log(np.maximum(outputs.astype(np.float64), 1e-12))
+    right = logs[np.arange(n), truth]
+    others = (logs.sum(axis=1) - right) / (n_labels - 1)
+    return float(-((n + 1) * right + others).mean() / (n + 2))
+
+
+def tune_outputs(params: Params, targets: dict[str, Any], truth: Indices, outputs: Floats) -> dict[str, Any]:
+    """Return `targets` with ``unknown_below``, where `unknown_share` asks for it.
+
+    It is the largest threshold below which no more than that share of these clips' largest probabilities lie.
+    """
+    if params.unknown_share is None:
+        return targets
+    confidence = np.sort(outputs.max(axis=1))
+    return targets | {"unknown_below": float(confidence[int(params.unknown_share * len(confidence))])}
+
+
 def describe(targets: dict[str, Any], output: Floats) -> dict[str, Any]:
-    """Return the label, its probability, and all probabilities by label, largest first."""
+    """Return the label, its probability, and all probabilities by label, largest first.
+
+    With ``unknown_below``, the label is `unknown` where the probability is lower, and ``nearest`` the label that
+    has it.
+    """
     order = np.argsort(-output, kind="stable")
     probabilities = {targets["labels"][i]: float(output[i]) for i in order}
     label = next(iter(probabilities))
-    return {"label": label, "probability": probabilities[label], "probabilities": probabilities}
+    answer = {"probability": probabilities[label], "probabilities": probabilities}
+    if "unknown_below" not in targets:
+        return {"label": label, **answer}
+    return {"label": UNKNOWN if output.max() < targets["unknown_below"] else label, "nearest": label, **answer}
 
 
 def truth(targets: dict[str, Any], manifest: pd.DataFrame) -> Indices:
@@ -114,6 +168,9 @@ def score_clips(targets: dict[str, Any], truth: Indices, outputs: Floats) -> NDA
 def measure(targets: dict[str, Any], truth: Indices, outputs: Floats) -> dict[str, float]:
     """Return accuracy, macro means over the labels, and ``f1/<label>`` for each.
 
+    With ``unknown_below``, also ``rejected_share``, the clips that would be answered with `unknown`, and
+    ``accuracy_of_accepted``, the accuracy of the others; all else is measured without rejecting any.
+
     A label that is never predicted has precision 0; one without clips has recall 0 and counts in the means
     only if it was predicted. Each is as in `sklearn.metrics`.
     """
@@ -121,6 +178,11 @@ def measure(targets: dict[str, Any], truth: Indices, outputs: Floats) -> dict[st
     seen = per_label[(per_label["support"] > 0) | (per_label["predicted"] > 0)]
     metrics = {"accuracy": float(np.mean(_predict(outputs) == truth))}
     metrics |= {f"macro_{name}": float(seen[name].mean()) for name in ("precision", "recall", "f1")}
+    if "unknown_below" in targets:
+        accepted = outputs.max(axis=1) >= targets["unknown_below"]
+        metrics["rejected_share"] = float(np.mean(~accepted))
+        if accepted.any():
+            metrics["accuracy_of_accepted"] = float(np.mean((_predict(outputs) == truth)[accepted]))
     return metrics | {f"f1/{label}": float(f1) for label, f1 in zip(per_label["label"], per_label["f1"], strict=True)}
 
 

@@ -35,8 +35,17 @@ class Check:
     """Writes an offending value with its unit."""
 
 
-def build_checks(params: ValidateParams) -> tuple[Check, ...]:
+def build_checks(params: ValidateParams, n_labels: int = 2, several: bool = False) -> tuple[Check, ...]:
     """Return the checks that are not off, in the order in which they are reported.
+
+    Parameters
+    ----------
+    params
+        Bounds and severities.
+    n_labels
+        Different labels that the task needs at least.
+    several
+        A clip may have more than one label, so that its column `label` is none.
 
     Raises
     ------
@@ -48,7 +57,7 @@ def build_checks(params: ValidateParams) -> tuple[Check, ...]:
             f"params.yaml: 'validate.min_duration_s' is {params.min_duration_s:g}, above "
             f"'validate.max_duration_s', which is {params.max_duration_s:g}; swap them."
         )
-    checks = {check.name: check for check in _all_checks(params)}
+    checks = {check.name: check for check in _all_checks(params, n_labels, several)}
     known = [*checks, *(["labels"] if params.labels is None else [])]
     for name in params.severity:
         if name not in known:
@@ -63,7 +72,7 @@ def build_checks(params: ValidateParams) -> tuple[Check, ...]:
     return tuple(check for check in overridden if check.severity != "off")
 
 
-def _all_checks(params: ValidateParams) -> list[Check]:
+def _all_checks(params: ValidateParams, n_labels: int, several: bool) -> list[Check]:
     most = f"At least {params.mostly * 100:.4g} % of all clips" if params.mostly < 1 else "All clips"
     checks = [
         Check(
@@ -97,10 +106,10 @@ def _all_checks(params: ValidateParams) -> list[Check]:
         Check(
             "classes",
             "fail",
-            "clips",
+            "labels" if several else "clips",
             "ExpectColumnUniqueValueCountToBeBetween",
-            {"column": "label", "min_value": 2},
-            "There are at least 2 different labels.",
+            {"column": "label", "min_value": n_labels},
+            f"There {'is' if n_labels == 1 else 'are'} at least {n_labels} different label{'s'[: n_labels > 1]}.",
             "Add recordings of another class, or correct data.pattern and data.label in params.yaml.",
         ),
         Check(
@@ -173,7 +182,7 @@ def _all_checks(params: ValidateParams) -> list[Check]:
         allowed = Check(
             "labels",
             "fail",
-            "clips",
+            "labels" if several else "clips",
             "ExpectColumnValuesToBeInSet",
             {"column": "label", "value_set": params.labels},
             f"Every label is one of {', '.join(params.labels)}.",

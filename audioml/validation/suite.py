@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,13 @@ _SEVERITIES = {"fail": "critical", "warn": "warning"}
 _NAMED_BY: dict[Table, str] = {"clips": "path", "labels": "label"}
 
 
-def validate_manifest(manifest: pd.DataFrame, params: ValidateParams, docs_folder: Path) -> dict[str, Any]:
+def validate_manifest(
+    manifest: pd.DataFrame,
+    params: ValidateParams,
+    docs_folder: Path,
+    labels: Sequence[Sequence[str]] | None = None,
+    n_labels: int = 2,
+) -> dict[str, Any]:
     """Check a manifest, write Data Docs to `docs_folder`, and return the summary.
 
     Parameters
@@ -34,6 +42,10 @@ def validate_manifest(manifest: pd.DataFrame, params: ValidateParams, docs_folde
         Bounds and severities.
     docs_folder
         Replaced as a whole by a static site; ``index.html`` is its first page.
+    labels
+        The labels of each clip, none or more; None takes the column `label` for one.
+    n_labels
+        Different labels that there must be at least.
 
     Returns
     -------
@@ -47,8 +59,9 @@ def validate_manifest(manifest: pd.DataFrame, params: ValidateParams, docs_folde
     ParamsError
         When a severity is given for a check that does not exist.
     """
-    checks = build_checks(params)
-    tables: dict[Table, pd.DataFrame] = {"clips": manifest, "labels": count_labels(manifest, params.labels)}
+    checks = build_checks(params, n_labels, several=labels is not None)
+    pairs = manifest if labels is None else pd.DataFrame({"label": list(chain.from_iterable(labels))}, dtype=str)
+    tables: dict[Table, pd.DataFrame] = {"clips": manifest, "labels": count_labels(pairs, params.labels)}
     with write_folder_atomic(docs_folder) as folder:
         context = open_context(folder)
         source = context.data_sources.add_pandas("manifest")
@@ -71,7 +84,7 @@ def validate_manifest(manifest: pd.DataFrame, params: ValidateParams, docs_folde
         rows = [_summarize(check, results[check.name], tables[check.table]) for check in checks]
         summary = {
             "success": all(row["success"] or row["severity"] != "fail" for row in rows),
-            "dataset": describe_dataset(manifest),
+            "dataset": describe_dataset(manifest, pairs),
             "checks": rows,
             "great_expectations": gx.__version__,
         }
@@ -95,8 +108,11 @@ def count_labels(manifest: pd.DataFrame, labels: list[str] | None) -> pd.DataFra
     return pd.DataFrame({"label": counts.index, "clips": clips, "imbalance": imbalance})
 
 
-def describe_dataset(manifest: pd.DataFrame) -> dict[str, Any]:
-    """Return the numbers of clips, hours and labels, and the clips of each label and each sample rate."""
+def describe_dataset(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Any]:
+    """Return the numbers of clips, hours and labels, and the clips of each label and each sample rate.
+
+    `pairs` has a row for each label of each clip; the manifest itself where a clip has one.
+    """
     described: dict[str, Any] = {"clips": len(manifest)}
     if "duration_s" in manifest:
         described["hours"] = round(float(manifest["duration_s"].sum()) / 3600, 4)
@@ -105,8 +121,8 @@ def describe_dataset(manifest: pd.DataFrame) -> dict[str, Any]:
             described["duration_s"] = dict(
                 zip(("min", "median", "max"), (round(float(q), 4) for q in quantiles), strict=True)
             )
-    if "label" in manifest:
-        counts = manifest["label"].value_counts().sort_index()
+    if "label" in pairs:
+        counts = pairs["label"].value_counts().sort_index()
         described["labels"] = len(counts)
         described["clips_per_label"] = {str(label): int(count) for label, count in counts.items()}
     if "sample_rate" in manifest:

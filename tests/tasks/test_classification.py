@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioml.errors import DatasetError
+from audioml.errors import DatasetError, ParamsError
 from audioml.tasks import classification as task
 
 TARGETS = {"labels": ["bird", "cat", "dog", "emu"]}
@@ -32,6 +32,13 @@ def test_targets_are_the_sorted_labels() -> None:
 def test_one_label_only_is_an_error() -> None:
     with pytest.raises(DatasetError, match=r"at least 2 labels.*1.*\['dog'\]"):
         task.fit_targets(PARAMS, manifest("dog", "dog"))
+
+
+def test_a_label_that_is_called_as_the_answer_to_strangers_is_refused() -> None:
+    table = manifest("dog", "unknown")
+    assert task.fit_targets(PARAMS, table)["labels"] == ["dog", "unknown"]
+    with pytest.raises(ParamsError, match=r"task\.unknown_share.*Rename the label"):
+        task.fit_targets(task.Params(unknown_share=0.02), table)
 
 
 def test_label_without_training_clips_is_named() -> None:
@@ -67,6 +74,47 @@ def test_merged_output_is_the_mean_of_softmaxes(n_windows: int, scale: float, se
     merged = task.merge_outputs(logits)
     np.testing.assert_allclose(merged, scipy.special.softmax(logits.astype(np.float64), axis=1).mean(axis=0), atol=1e-6)
     assert merged.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+@given(st.integers(1, 40), st.integers(2, 5), st.integers(0, 99))
+def test_calibration_loss_is_the_cross_entropy_of_platts_targets(n: int, n_labels: int, seed: int) -> None:
+    outputs, truth = draw_outputs(n, n_labels, seed), np.arange(n) % n_labels
+    targets = np.full((n, n_labels), 1 / (n + 2) / (n_labels - 1))
+    targets[np.arange(n), truth] = (n + 1) / (n + 2)
+    expected = -(targets * np.log(outputs.astype(np.float64))).sum(axis=1).mean()
+    assert task.calibration_loss(truth, outputs) == pytest.approx(expected, rel=1e-6)
+
+
+@given(st.integers(1, 60), st.floats(0.01, 0.9), st.integers(0, 99))
+def test_no_larger_share_than_asked_for_is_rejected(n: int, share: float, seed: int) -> None:
+    outputs, truth = draw_outputs(n, seed=seed), np.arange(n) % 4
+    targets = task.tune_outputs(task.Params(unknown_share=share), TARGETS, truth, outputs)
+    rejected = [task.describe(targets, output)["label"] == "unknown" for output in outputs]
+    assert n * share - 1 < sum(rejected) <= n * share
+    assert task.measure(targets, truth, outputs)["rejected_share"] == pytest.approx(np.mean(rejected))
+
+
+def test_without_a_share_nothing_is_rejected() -> None:
+    assert task.tune_outputs(PARAMS, TARGETS, np.arange(4), draw_outputs(4)) == TARGETS
+
+
+def test_an_unknown_sound_keeps_its_nearest_label() -> None:
+    targets = TARGETS | {"unknown_below": 0.5}
+    found = task.describe(targets, np.array([0.1, 0.4, 0.3, 0.2], np.float32))
+    assert list(found) == ["label", "nearest", "probability", "probabilities"]
+    assert (found["label"], found["nearest"], found["probability"]) == ("unknown", "cat", pytest.approx(0.4))
+    known = task.describe(targets, np.array([0.1, 0.6, 0.2, 0.1], np.float32))
+    assert (known["label"], known["nearest"]) == ("cat", "cat")
+
+
+def test_accuracy_of_accepted_clips() -> None:
+    outputs = np.array([[0.9, 0.1, 0, 0], [0.9, 0.1, 0, 0], [0.4, 0.3, 0.3, 0]], np.float32)
+    metrics = task.measure(TARGETS | {"unknown_below": 0.5}, np.array([0, 1, 1]), outputs)
+    assert metrics["accuracy"] == pytest.approx(1 / 3)
+    assert metrics["accuracy_of_accepted"] == pytest.approx(1 / 2)
+    nobody = task.measure(TARGETS | {"unknown_below": 0.99}, np.array([0, 1, 1]), outputs)
+    assert nobody["rejected_share"] == 1
+    assert "accuracy_of_accepted" not in nobody
 
 
 def test_description_is_json_with_the_largest_probability_first() -> None:

@@ -249,3 +249,16 @@ def test_the_site_asks_no_other_host_and_all_its_links_lead_somewhere(manifest, 
 
 def test_the_columns_are_those_of_the_manifest(manifest):
     assert set(MANIFEST_TYPES) < set(manifest.columns)
+
+
+def test_tags_are_counted_one_by_one(manifest, tmp_path):
+    tags = [["dog", "rain"], ["rain"], []] * 20
+    tags[0] = ["dog", "siren"]
+    manifest["label"] = [";".join(own) or "(none)" for own in tags]
+    params = ValidateParams(labels=["dog", "rain"], min_clips_per_label=2)
+    summary = validate_manifest(manifest, params, tmp_path / "docs", tags, 1)
+    assert summary["dataset"]["clips_per_label"] == {"dog": 20, "rain": 39, "siren": 1}
+    assert check_of(summary, "labels")["examples"] == ["siren: label 'siren'"]
+    assert check_of(summary, "clips_per_label")["examples"] == ["siren: 1 clip"]
+    assert check_of(summary, "classes")["success"]
+    assert check_of(summary, "label_balance")["observed"].endswith("values range from 1 : 1 to 39 : 1")
