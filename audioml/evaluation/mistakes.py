@@ -13,6 +13,7 @@ from audioml.audio.decode import decode
 from audioml.audio.prepare import mix_to_mono
 from audioml.evaluation.plots import cut_for_report, draw_spectrogram, encode_wav
 from audioml.evaluation.report import Mistake
+from audioml.labels import show_labels
 from audioml.store.manifest import MANIFEST_TYPES
 
 
@@ -37,7 +38,7 @@ def rank_mistakes(
     return np.asarray(order[badness[order] > 0], dtype=np.int64)
 
 
-def show_mistake(row: pd.Series[Any], prediction: Mapping[str, Any], data: bytes) -> Mistake:
+def show_mistake(row: pd.Series[Any], prediction: Mapping[str, Any], data: bytes, actual: Any = None) -> Mistake:
     """Return what the report shows of a mistake.
 
     Parameters
@@ -48,14 +49,19 @@ def show_mistake(row: pd.Series[Any], prediction: Mapping[str, Any], data: bytes
         What the task says of it; the first value is the prediction itself.
     data
         The clip's audio file.
+    actual
+        What is right, in the form of the prediction itself; None takes the manifest's label.
     """
     audio, sample_rate = decode(data)
     mono, shown_rate = cut_for_report(mix_to_mono(audio), sample_rate)
     own = {str(name): value for name, value in row.items() if name not in MANIFEST_TYPES and not pd.isna(value)}
+    predicted = show_labels(next(iter(prediction.values())))
+    if prediction.get("nearest", predicted) != predicted:
+        own["nearest"] = prediction["nearest"]
     return Mistake(
         path=row["path"],
-        actual=str(row["label"]),
-        predicted=str(next(iter(prediction.values()))),
+        actual=str(row["label"]) if actual is None else show_labels(actual),
+        predicted=predicted,
         confidence=prediction.get("probability"),
         duration_s=float(row["duration_s"]),
         shown_s=len(mono) / shown_rate,

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from audioml.errors import StepError
+from audioml.evaluation.calibration import merger
 from audioml.inference.predictor import Predictor
 from audioml.store.features import FeatureSet
+from audioml.tasks._outputs import join
 
+Stored = tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int32]]
 READ_BYTES = 32 << 20
 """Features read at a time, which bounds the memory."""
 TOLERANCE = 1e-3
 """Largest difference between outputs by the two paths that is put down to rounding."""
 
 
-def predict_stored(predictor: Predictor, features: FeatureSet, clip_ids: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return the outputs of clips from their stored features.
+def run_stored(predictor: Predictor, features: FeatureSet, clip_ids: Sequence[str]) -> Stored:
+    """Return the raw outputs of all windows of clips from their stored features.
 
     Parameters
     ----------
@@ -32,8 +36,12 @@ def predict_stored(predictor: Predictor, features: FeatureSet, clip_ids: Sequenc
 
     Returns
     -------
-    ndarray
-        Shape ``(clips, ...)``, in the order of `clip_ids`.
+    raw
+        ``(windows, ...)``; objects, an array each, where windows' outputs differ in shape.
+    clip_of
+        The position in `clip_ids` of each window's clip, ``(windows,)``; a clip's windows are in their order.
+    offsets_s, frames
+        Where each window starts in its clip, in seconds, and how many frames it has, ``(windows,)``.
 
     Raises
     ------
@@ -51,11 +59,22 @@ def predict_stored(predictor: Predictor, features: FeatureSet, clip_ids: Sequenc
         )
     # Those of one length together: nothing is padded, here as where a single clip is answered.
     windows = windows[np.argsort(features.frames[windows], kind="stable")]
-    raw = np.concatenate([predictor.run_features(features.take(batch)) for batch in _batches(features, windows)])
-    clips, merged = predictor.merge_clips(raw, clip_of_window[windows])
-    outputs = np.empty_like(merged)
-    outputs[clips] = merged
-    return outputs
+    raw = join([predictor.run_features(features.take(batch)) for batch in _batches(features, windows)])
+    clip_of = clip_of_window[windows].astype(np.int64)
+    return raw, clip_of, features.offsets_s[windows], features.frames[windows]
+
+
+def predict_stored(predictor: Predictor, features: FeatureSet, clip_ids: Sequence[str]) -> npt.NDArray[Any]:
+    """Return the outputs of clips from their stored features: ``(clips, ...)``, in the order of `clip_ids`.
+
+    They are objects, an array each, where clips' outputs differ in shape.
+
+    Raises
+    ------
+    StepError
+        When a clip has no stored features.
+    """
+    return merger(predictor, *run_stored(predictor, features, clip_ids))(predictor.description.temperature)
 
 
 def _batches(features: FeatureSet, windows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
@@ -66,9 +85,7 @@ def _batches(features: FeatureSet, windows: npt.NDArray[np.int64]) -> Iterator[n
             yield alike[start : start + at_once]
 
 
-def check_audio_path(
-    predictor: Predictor, clips: Sequence[tuple[str, bytes]], stored: npt.NDArray[np.float32]
-) -> float:
+def check_audio_path(predictor: Predictor, clips: Sequence[tuple[str, bytes]], stored: npt.NDArray[Any]) -> float:
     """Compare outputs made from audio bytes with those from stored features; return the largest difference.
 
     Parameters
@@ -86,7 +103,7 @@ def check_audio_path(
         When they differ by more than `TOLERANCE`: what is measured is then not what is served.
     """
     served = predictor.predict_outputs([data for _, data in clips])
-    difference = np.abs(served - stored).reshape(len(clips), -1).max(axis=1)
+    difference = np.array([np.abs(one - other).max(initial=0) for one, other in zip(served, stored, strict=True)])
     worst = int(difference.argmax())
     if not difference[worst] <= TOLERANCE:
         raise StepError(

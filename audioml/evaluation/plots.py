@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import soundfile
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -16,10 +17,18 @@ from matplotlib.ticker import MaxNLocator
 from scipy import signal
 
 from audioml.audio.resample import resample
+from audioml.tasks import _figures
 
 INK, LINE, TRAIN, VALIDATION = "#1b1f24", "#d8dee4", "#0a5bc4", "#b3440b"
 """Colours of figures in light; in the report's SVG each becomes a variable of its stylesheet."""
-_VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", TRAIN: "var(--accent)", VALIDATION: "var(--second)"}
+_VARIABLES = {
+    INK: "var(--ink)",
+    LINE: "var(--line)",
+    TRAIN: "var(--accent)",
+    VALIDATION: "var(--second)",
+    _figures.INK: "var(--ink)",
+    _figures.GRID: "var(--line)",
+}
 
 DYNAMIC_RANGE_DB = 80.0
 """Below the loudest point of a spectrogram by this much is black."""
@@ -31,27 +40,26 @@ PLAYED_S = 6.0
 """Longest audio in the report, in seconds."""
 
 
-def draw_training_curves(history: Sequence[Mapping[str, float | None]]) -> Figure:
-    """Return a figure of the losses and the validation accuracy by epoch.
+def draw_training_curves(history: Sequence[Mapping[str, float | None]], metric: str = "accuracy") -> Figure:
+    """Return a figure of the losses and of a metric in validation by epoch.
 
     Parameters
     ----------
     history
-        One mapping per epoch: ``epoch``, ``train_loss``, ``val_loss``, ``val_accuracy``, ``learning_rate``; what is
+        One mapping per epoch: ``epoch``, ``train_loss``, ``val_loss``, ``val_<metric>``, ``learning_rate``; what is
         missing is not drawn.
+    metric
+        Name of the primary metric.
     """
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_line(left, history, "train_loss", "training", TRAIN, "--")
     _draw_line(left, history, "val_loss", "validation", VALIDATION, "-")
-    _draw_line(right, history, "val_accuracy", "validation", VALIDATION, "-")
-    for axes, title in ((left, "Loss"), (right, "Validation accuracy")):
-        axes.set_title(title, color=INK, loc="left", fontsize=11)
+    _draw_line(right, history, f"val_{metric}", "validation", VALIDATION, "-")
+    for axes, title in ((left, "Loss"), (right, f"Validation {metric.replace('_', ' ')}")):
+        _plain_axes(axes, title)
         axes.set_xlabel("epoch", color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(color=LINE, linewidth=0.8)
-        axes.tick_params(colors=INK, length=0)
-        axes.spines[:].set_visible(False)
     if left.get_lines():
         left.legend(frameon=False, labelcolor=INK)
     return figure
@@ -62,7 +70,77 @@ def _draw_line(
 ) -> None:
     points = [(row["epoch"], value) for row in history if (value := row.get(key)) is not None]
     if points:
-        axes.plot(*zip(*points, strict=True), style, color=color, label=label, linewidth=1.8)
+        # A line of one point would not be seen.
+        marker = "o" if len(points) == 1 else None
+        axes.plot(*zip(*points, strict=True), style, color=color, label=label, linewidth=1.8, marker=marker)
+
+
+def draw_reliability(after: pd.DataFrame, before: pd.DataFrame | None) -> Figure:
+    """Return a reliability diagram (accuracy over confidence) and how often each confidence was given.
+
+    A point of the diagram is the larger, the more clips it stands for.
+
+    Parameters
+    ----------
+    after
+        From `tabulate_reliability`, of the probabilities that are served.
+    before
+        The same without the temperature, drawn for comparison; None where there is none.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
+    left.plot([0, 1], [0, 1], color=LINE, linewidth=1.6)
+    for table, label, color, style in ((before, "before", VALIDATION, "--"), (after, "calibrated", TRAIN, "-")):
+        if table is not None:
+            filled = table[table["n"] > 0]
+            points = (filled["confidence"], filled["accuracy"])
+            left.plot(*points, style, color=color, label=label, linewidth=1.2)
+            left.scatter(*points, 8 + 120 * filled["n"] / table["n"].sum(), color=color, clip_on=False, zorder=3)
+    width = float(after["high"].iloc[0] - after["low"].iloc[0])
+    right.bar(after["low"] + width / 2, after["n"] / after["n"].sum(), 0.82 * width, color=TRAIN)
+    for axes, title in ((left, "Share right, by confidence"), (right, "Share of clips, by confidence")):
+        _plain_axes(axes, title)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("confidence", color=INK)
+    if before is not None:
+        left.legend(frameon=False, labelcolor=INK, loc="upper left")
+    return figure
+
+
+def draw_robustness(table: pd.DataFrame, metric: str) -> Figure:
+    """Return a metric over the signal-to-noise ratio, with its intervals.
+
+    Parameters
+    ----------
+    table
+        ``snr_db`` (NaN for the clips as they are), ``metric``, ``low``, ``high``.
+    metric
+        Its name.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots()
+    ordered = table.sort_values("snr_db", ascending=False, na_position="first")
+    places = np.arange(len(ordered))
+    names = ["no noise" if np.isnan(snr) else f"{snr:g} dB" for snr in ordered["snr_db"]]
+    axes.fill_between(places, ordered["low"], ordered["high"], color=TRAIN, alpha=0.15, linewidth=0)
+    axes.plot(places, ordered["metric"], "-o", color=TRAIN, linewidth=1.8, markersize=5)
+    for place, value in zip(places, ordered["metric"], strict=True):
+        text = f"{100 * value:.1f} %"
+        axes.annotate(text, (place, value), (0, 11), textcoords="offset points", ha="center", color=INK, fontsize=9)
+    _plain_axes(axes, f"{metric.replace('_', ' ').capitalize()} by signal-to-noise ratio")
+    axes.set_xticks(places, names)
+    axes.set_ylim(0, max(1.12, float(ordered["high"].max()) * 1.12))
+    axes.set_yticks(np.linspace(0, 1, 6))
+    return figure
+
+
+def _plain_axes(axes: mpl.axes.Axes, title: str) -> None:
+    axes.set_title(title, color=INK, loc="left", fontsize=11)
+    axes.grid(color=LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0)
+    axes.spines[:].set_visible(False)
 
 
 def to_svg(figure: Figure, name: str) -> str:

@@ -7,16 +7,23 @@ from importlib import resources
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 
-from audioml.evaluation.intervals import Interval
-from audioml.evaluation.plots import to_data_uri
+from audioml.evaluation.calibration import Calibration
+from audioml.evaluation.cost import Cost
+from audioml.evaluation.explanation import Explanation
+from audioml.evaluation.folds import CrossValidation, draw_folds
+from audioml.evaluation.intervals import MIN_GROUPS, Grouping, Interval
+from audioml.evaluation.plots import to_data_uri, to_svg
+from audioml.evaluation.unknown import Strangers
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 MAX_SLICES = 60
 MAX_MATRIX_LABELS = 60
 """A confusion matrix of more labels than this is given as its most frequent confusions only."""
 MAX_CONFUSIONS = 12
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,25 @@ class Evaluation:
     """Where the model comes from: run, commit, digests, versions."""
     params: str
     """params.yaml as text."""
+    figures: dict[str, str] = field(default_factory=dict)
+    """SVG of figures that the task wants in the report, by name."""
+    grouping: Grouping | None = None
+    """What was drawn whole for the intervals; None where clips were drawn one by one."""
+    calibration: Calibration | None = None
+    reliability: str | None = None
+    """SVG of the calibration."""
+    noise: pd.DataFrame | None = None
+    """``snr_db``, ``n``, ``metric``, ``low``, ``high``."""
+    noise_name: str = ""
+    noise_curve: str | None = None
+    """SVG of it."""
+    strangers: Strangers | None = None
+    cost: Cost | None = None
+    explanations: list[Explanation] = field(default_factory=list)
+    explained: str = ""
+    """Why there are no explanations, where there are none."""
+    folds: CrossValidation | None = None
+    """What the models of the folds make of held-out clips, where there is cross-validation."""
 
 
 def render_report(evaluation: Evaluation) -> str:
@@ -86,9 +112,9 @@ def render_report(evaluation: Evaluation) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": format_percent, "number": format_number}
+    environment.filters |= {"percent": format_percent, "number": format_number, "short": format_short}
     template = environment.from_string(own.joinpath("report.html.j2").read_text(encoding="utf-8"))
-    tables = dict(evaluation.tables)
+    tables, folds = dict(evaluation.tables), evaluation.folds
     confusion = next((name for name, table in tables.items() if list(table.columns) == ["actual", "predicted"]), None)
     pairs = tables.pop(confusion) if confusion else None
     return template.render(
@@ -98,7 +124,10 @@ def render_report(evaluation: Evaluation) -> str:
         matrix=None if pairs is None else count_confusions(pairs),
         confusions=[] if pairs is None else list_confusions(pairs),
         tables={name: describe_table(table) for name, table in tables.items()},
+        min_groups=MIN_GROUPS,
         slices=evaluation.slices.head(MAX_SLICES).to_dict("records"),
+        fold_rows=folds.table.to_dict("records") if folds else [],
+        fold_plot=to_svg(draw_folds(folds, evaluation.metric), "folds") if folds else None,
         hidden_slices=max(0, len(evaluation.slices) - MAX_SLICES),
     )
 
@@ -152,7 +181,7 @@ def format_percent(share: float | None, digits: int = 1) -> str:
     text = f"{100 * share:.{digits}f}"
     if share < 1 and float(text) >= 100:
         text = f"{100 - 10**-digits:.{digits}f}"
-    return ("100" if share == 1 else "0" if share == 0 else text) + "\N{NO-BREAK SPACE}%"
+    return ("100" if share == 1 else "0" if share == 0 else text) + f"{NO_BREAK_SPACE}%"
 
 
 def format_number(value: Any) -> str:
@@ -160,3 +189,9 @@ def format_number(value: Any) -> str:
     if isinstance(value, float):
         return "–" if pd.isna(value) else f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def format_short(value: float) -> str:
+    """Return a large number with three digits and its unit prefix, such as 5.31 M."""
+    exponent = 0 if value < 1000 else min(4, int(np.log10(value)) // 3)
+    return f"{value / 1000**exponent:.3g}{NO_BREAK_SPACE}{'kMGT'[exponent - 1]}" if exponent else f"{value:.3g}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from audioml.evaluation.intervals import bootstrap_interval
+from audioml.evaluation.intervals import Interval
 from audioml.store.manifest import MANIFEST_TYPES
 
 FORMAT_COLUMNS = ("sample_rate", "channels", "format")
@@ -16,16 +18,13 @@ TERCILES = {
     "rms_dbfs": ("level", "dBFS", ("quiet", "medium", "loud")),
 }
 """Measured columns that are cut into three parts of about equal size: the slice's name, unit and values."""
-COLUMNS = ["slice", "value", "n", "metric", "low", "high"]
+COLUMNS = ["slice", "value", "n", "metric", "low", "high", "differs"]
 
 
 def measure_slices(
     manifest: pd.DataFrame,
-    scores: npt.ArrayLike,
+    interval_of: Callable[[npt.NDArray[np.bool_]], Interval],
     max_values: int,
-    samples: int,
-    confidence: float,
-    generator: np.random.Generator,
     higher_is_better: bool = True,
 ) -> pd.DataFrame:
     """Return one row per slice, worst first.
@@ -34,33 +33,38 @@ def measure_slices(
     ----------
     manifest
         The clips that are judged, one row a clip.
-    scores
-        Numerator and denominator of each clip, shape ``(n, 2)``, in the manifest's order.
+    interval_of
+        Gives the metric, with its interval, of the clips that a mask ``(n,)`` chooses.
     max_values
         A column with more distinct values than this is left out.
-    samples, confidence, generator
-        As in `bootstrap_interval`.
     higher_is_better
         False for error rates.
 
     Returns
     -------
     DataFrame
-        ``slice`` (the column's name), ``value``, ``n`` (clips), ``metric``, ``low``, ``high``. A column with one
-        value only is no slice.
+        ``slice`` (the column's name), ``value``, ``n`` (clips), ``metric``, ``low``, ``high``, and ``differs``:
+        worse or better where the interval excludes the value of all clips, else empty. A column with one value only
+        is no slice.
     """
-    scores = np.asarray(scores, dtype=np.float64)
+    overall = interval_of(np.ones(len(manifest), dtype=bool)).value
     rows = []
     for name, values in slice_columns(manifest, max_values).items():
         for value in sorted(values.unique()):
-            here = (values == value).to_numpy()
-            interval = bootstrap_interval(scores[here], samples, confidence, generator)
-            rows.append([name, value, interval.n, interval.value, interval.low, interval.high])
+            interval = interval_of((values == value).to_numpy())
+            differs = _compare(interval, overall, higher_is_better)
+            rows.append([name, value, interval.n, interval.value, interval.low, interval.high, differs])
     table = pd.DataFrame(rows, columns=COLUMNS)
     # Between slices of the same metric, the larger one is better known and comes first.
     table["_n"] = -table["n"]
     table = table.sort_values(["metric", "_n", "slice", "value"], ascending=[higher_is_better, True, True, True])
     return table[COLUMNS].reset_index(drop=True)
+
+
+def _compare(interval: Interval, overall: float, higher_is_better: bool) -> str:
+    if interval.low <= overall <= interval.high or np.isnan([overall, interval.low]).any():
+        return ""
+    return "better" if (interval.low > overall) == higher_is_better else "worse"
 
 
 def slice_columns(manifest: pd.DataFrame, max_values: int) -> dict[str, pd.Series[str]]:

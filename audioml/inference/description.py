@@ -31,6 +31,8 @@ class Description:
     """What the task made from the training manifest, such as the labels."""
     input_shape: tuple[int, int | None]
     """(bins, frames) of one window; frames is None where each clip is a window of its own length."""
+    temperature: float = 1.0
+    """Divides raw outputs before the task merges them, so that probabilities are calibrated (Guo et al. 2017)."""
     audioml_version: str = audioml.__version__
 
     def as_dict(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from audioml.inference.description import MODEL, Description, read_description
 from audioml.inference.extraction import Extractor
 from audioml.params import parse_section
 from audioml.plugins import load_plugin
+from audioml.tasks._outputs import join, merge_windows, seconds_per_frame, stack
 
 Floats = NDArray[np.float32]
 
@@ -57,11 +59,13 @@ class Predictor:
             When this version of audioml has not the plug-ins or keys that the model was made with.
         """
         description = read_description(folder)
-        name = description.features["name"]
-        params = parse_section(load_plugin("features", name).Params, description.features["params"], "features")
-        extractor = Extractor(name, params, load_chain(parse_chain(description.clean)))
-        task = load_plugin("tasks", description.task["name"])
-        return cls(description, _open_session(folder / MODEL, threads), task, extractor)
+        task, extractor = _load_plugins(description)
+        return cls(description, open_session(folder / MODEL, threads), task, extractor)
+
+    @classmethod
+    def of(cls, description: Description, session: Any) -> Predictor:
+        """Return the predictor of a network in memory: `session` runs as onnxruntime's does. Raises as `load`."""
+        return cls(description, session, *_load_plugins(description))
 
     def predict(self, clips: Sequence[bytes]) -> list[dict[str, Any]]:
         """Return what the task says of each clip, such as its label and probabilities.
@@ -79,18 +83,20 @@ class Predictor:
         outputs = self.predict_outputs(clips)
         return [self.task.describe(self.description.targets, output) for output in outputs]
 
-    def predict_outputs(self, clips: Sequence[bytes]) -> Floats:
+    def predict_outputs(self, clips: Sequence[bytes]) -> NDArray[Any]:
         """Return each clip's output, (clips, ...): for classification its probabilities. Raises as `predict`."""
         features: list[Floats] = []
+        offsets_s: list[NDArray[np.float64]] = []
         clip_of: list[int] = []
         for i, data in enumerate(clips):
             try:
-                windows = self.extract(data)
+                windows, starts_s = self.extractor.extract(data)
             except DecodeError as error:
                 if len(clips) == 1:
                     raise
                 raise DecodeError(error.reason, f"clip {i}: {error.detail}") from None
             features.append(windows)
+            offsets_s.append(starts_s)
             clip_of += [i] * len(windows)
         bins, frames = self.description.input_shape
         if not features:
@@ -99,7 +105,8 @@ class Predictor:
             outputs = [self.run_features(windows) for windows in features]
         else:
             outputs = [self.run_features(np.concatenate(features))]
-        return self.merge_clips(np.concatenate(outputs), clip_of)[1]
+        n_frames = np.concatenate([np.full(len(windows), windows.shape[2]) for windows in features])
+        return self.merge_clips(join(outputs), clip_of, np.concatenate(offsets_s), n_frames)[1]
 
     def extract(self, data: bytes) -> Floats:
         """Return the features of an audio file's windows, float32 (windows, bins, frames).
@@ -129,7 +136,18 @@ class Predictor:
         parts = [self._run(features[start : start + BATCH_WINDOWS]) for start in starts]
         return np.concatenate(parts)
 
-    def merge_clips(self, outputs: Floats, clip_of: ArrayLike) -> tuple[NDArray[Any], Floats]:
+    @cached_property
+    def frame_s(self) -> float:
+        """Seconds from one frame of the features to the next."""
+        return seconds_per_frame(self.extractor.name, self.extractor.params)
+
+    def merge_clips(
+        self,
+        outputs: NDArray[Any],
+        clip_of: ArrayLike,
+        offsets_s: ArrayLike | None = None,
+        frames: ArrayLike | None = None,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Merge raw outputs of windows into one output a clip.
 
         Parameters
@@ -138,19 +156,34 @@ class Predictor:
             (windows, ...), as from `run_features`.
         clip_of
             (windows,): the clip of each window; any values that compare.
+        offsets_s, frames
+            (windows,): where each window starts in its clip, in seconds, and how many frames its features have. Left
+            out, all start at 0; only tasks that answer along time need them.
 
         Returns
         -------
         clips
             (clips,): each value of `clip_of` once, in order of first appearance.
         merged
-            (clips, ...), as the task merges them.
+            (clips, ...), as the task merges them, of outputs divided by the model's temperature; objects, an array
+            each, where these differ in shape.
         """
+        if self.description.temperature != 1:
+            outputs = outputs / np.float32(self.description.temperature)
         names, first, position = np.unique(np.asarray(clip_of), return_index=True, return_inverse=True)
         windows_by_clip = np.split(np.argsort(position, kind="stable"), np.cumsum(np.bincount(position))[:-1])
         order = np.argsort(first)
-        merged = [self.task.merge_outputs(outputs[windows_by_clip[i]]) for i in order if len(names)]
-        return names[order], np.stack(merged) if merged else outputs[:0]
+        if not len(names):
+            return names, outputs[:0]
+        starts_s = np.zeros(len(outputs)) if offsets_s is None else np.asarray(offsets_s)
+        durations_s = np.zeros(len(outputs)) if frames is None else np.asarray(frames) * self.frame_s
+        merged = [
+            merge_windows(
+                self.task, self.description.targets, outputs[windows], starts_s[windows], durations_s[windows]
+            )
+            for windows in (windows_by_clip[i] for i in order)
+        ]
+        return names[order], stack(merged)
 
     def _run(self, features: Floats) -> Floats:
         (outputs,) = self.session.run(None, {self.session.get_inputs()[0].name: features})
@@ -158,7 +191,21 @@ class Predictor:
         return raw
 
 
-def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def _load_plugins(description: Description) -> tuple[ModuleType, Extractor]:
+    name = description.features["name"]
+    params = parse_section(load_plugin("features", name).Params, description.features["params"], "features")
+    extractor = Extractor(name, params, load_chain(parse_chain(description.clean)))
+    return load_plugin("tasks", description.task["name"]), extractor
+
+
+def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """Return what runs an ONNX file; with 0 threads as many as there are cores.
+
+    Raises
+    ------
+    StoreError
+        When it is missing or damaged.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

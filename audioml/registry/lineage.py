@@ -31,6 +31,8 @@ def effective_params(params: Params) -> dict[str, str]:
     A plug-in that is there twice stands under its place as well: ``clean.2.trim``. Imports the plug-ins.
     """
     tree: dict[str, Any] = params.model_dump(mode="json", by_alias=True)
+    # What is searched for says nothing of a model.
+    del tree["tune"]
     tree["data"] = params.data_section().model_dump(mode="json")
     if params.ingest.segment is not None:
         tree["ingest"]["segment"] = {
@@ -102,6 +104,8 @@ def dataset_inputs(ctx: Workspace) -> list[DatasetInput]:
     """Return the dataset as MLflow shows it: the manifest, and the packed audio when dvc.lock knows its digest."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
+    from audioml.tasks._clip_labels import count_labels
+
     digest = dataset_digest(ctx)
     if digest is None:
         return []
@@ -109,7 +113,7 @@ def dataset_inputs(ctx: Workspace) -> list[DatasetInput]:
     profile = {
         "clips": len(manifest),
         "hours": round(float(manifest["duration_s"].sum()) / SECONDS_PER_HOUR, 4),
-        "classes": int(manifest["label"].nunique()),
+        "classes": count_labels(ctx.params, manifest),
     }
     schema = {"columns": [{"name": str(name), "type": str(kind)} for name, kind in manifest.dtypes.items()]}
     sources = [(ctx.params.name, MANIFEST, digest)]

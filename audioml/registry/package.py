@@ -28,6 +28,7 @@ CODE = (
     "errors.py",
     "features",
     "inference",
+    "labels.py",
     "params.py",
     "partitions.py",
     "plugins.py",
@@ -38,12 +39,16 @@ CODE = (
 )
 """The parts of audioml that inference imports; a package carries them and no more."""
 ARTIFACTS = "artifacts"
+CHECKPOINT = "checkpoint.ckpt"
+"""The weights as torch has them, for trainings that start from this model; inference does not read it."""
 MLMODEL = "MLmodel"
 NOT_DIGESTED = frozenset({MLMODEL, "registered_model_meta"})
 """Files that a registry completes or adds."""
 
 
-def save_package(folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes) -> None:
+def save_package(
+    folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes, checkpoint: Path | None = None
+) -> None:
     """Write the package of a model to `folder`, whole or not at all.
 
     Parameters
@@ -57,6 +62,8 @@ def save_package(folder: Path, *, onnx: Path, description: dict[str, Any], examp
     example_audio
         A short audio file, kept as the input example. Its prediction gives the output's signature, and shows
         that the package answers.
+    checkpoint
+        The weights that `audioml.training.transfer.save_weights` wrote, if others shall start from them.
     """
     import mlflow
     import pandas as pd
@@ -72,15 +79,20 @@ def save_package(folder: Path, *, onnx: Path, description: dict[str, Any], examp
         shutil.copyfile(onnx, files / MODEL)
         write_json(files / DESCRIPTION, description)
         _copy_code(code, files / code.name)
-        prediction = Predictor.load(files).predict([example_audio])[0]
+        artifacts = [MODEL, DESCRIPTION]
+        if checkpoint is not None:
+            shutil.copyfile(checkpoint, files / CHECKPOINT)
+            artifacts.append(CHECKPOINT)
+        predictor = Predictor.load(files)
+        prediction = predictor.predict([example_audio])[0]
         mlflow.pyfunc.save_model(
             path=str(temporary),
             python_model=str(code / "registry" / "pyfunc_model.py"),
-            artifacts={name: str(files / name) for name in (MODEL, DESCRIPTION)},
+            artifacts={name: str(files / name) for name in artifacts},
             code_paths=[str(files / code.name)],
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
             input_example=example,
-            signature=_signature(example, prediction),
+            signature=_signature(example, prediction, getattr(predictor.task, "LISTS", {})),
             mlflow_model=Model(model_uuid=hash_json([hash_file(onnx), description])[:32]),
         )
         _remove_incidentals(temporary)
@@ -103,19 +115,33 @@ def _copy_code(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, path)
 
 
-def _signature(example: pd.DataFrame, prediction: dict[str, Any]) -> ModelSignature:
-    """Return the signature. Probabilities by label are a map in it: labels are data, not columns."""
+def _signature(example: pd.DataFrame, prediction: dict[str, Any], lists: dict[str, Any]) -> ModelSignature:
+    """Return the signature. Probabilities by label are a map in it: labels are data, not columns.
+
+    `lists` says what the lists of an answer hold, as the example's may be empty: a type, or one a key.
+    """
     import pandas as pd
     from mlflow.models import ModelSignature, infer_signature
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Map
+    from mlflow.types.schema import Array, Map
 
-    inferred = infer_signature(example, pd.DataFrame([prediction]))
-    columns = [
-        ColSpec(Map(DataType.double), column.name) if _maps_to_numbers(prediction[column.name]) else column
-        for column in inferred.outputs
-    ]
-    return ModelSignature(inferred.inputs, Schema(columns))
+    rest = {name: value for name, value in prediction.items() if name not in lists}
+    inferred = infer_signature(example, pd.DataFrame([rest]) if rest else None)
+    known = {column.name: column for column in inferred.outputs or []}
+    for name, value in prediction.items():
+        if name in lists:
+            known[name] = ColSpec(Array(_list_type(lists[name])), name)
+        elif _maps_to_numbers(value):
+            known[name] = ColSpec(Map(DataType.double), name)
+    return ModelSignature(inferred.inputs, Schema([known[name] for name in prediction]))
+
+
+def _list_type(item: Any) -> Any:
+    from mlflow.types import DataType
+    from mlflow.types.schema import Object, Property
+
+    types = {str: DataType.string, float: DataType.double}
+    return Object([Property(key, types[kind]) for key, kind in item.items()]) if isinstance(item, dict) else types[item]
 
 
 def _maps_to_numbers(value: Any) -> bool:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from audioml.errors import RegistryError
+from audioml.errors import AudiomlError, RegistryError, ServiceError
 from audioml.plugins import load_plugin
 from audioml.registry.lineage import DATASET_TAG
+from audioml.registry.paired import compare_versions
 from audioml.registry.tracking import mlflow_url, tracking
 from audioml.registry.versions import CHALLENGER, CHAMPION, METRIC_PREFIX, find_model, resolve
 from audioml.registry.workspace import Workspace
@@ -75,7 +76,10 @@ def compare(ctx: Workspace, version: int | None = None) -> dict[str, Any]:
         - `primary`: the metric that decides; `higher_is_better`: its direction
         - `metrics`: a row (name, challenger's value, champion's value) for each metric, the primary one first, those
           of single labels last
-        - `better`: challenger, champion or equal, by the primary metric; None where one of them lacks it
+        - `better`: challenger, champion or equal, by the primary metric on the same clips, or else as registered; None
+          where one of them lacks it
+        - `paired`: both on the test clips here, as `audioml.registry.paired.compare_versions` finds it; None where
+          that can't be done, and `not_paired` says why not. Where it is there, it decides
         - `same_dataset`: whether both were measured on one dataset; `same_test_set`: whether it was split the same
           way too; None where that is not known
         - `promotable`: whether the challenger would be promoted without force; `reason`: why, or why not
@@ -165,13 +169,19 @@ def _compare(ctx: Workspace, version: int | None, uri: str) -> dict[str, Any]:
     task = load_plugin("tasks", ctx.params.task.name)
     higher_is_better: bool = getattr(task, "HIGHER_IS_BETTER", True)
     primary = f"{TEST}{task.PRIMARY}"
-    better = same_test_set = None
+    better = same_test_set = paired = None
+    not_paired = ""
+    if challenger and champion and challenger.version != champion.version:
+        paired, not_paired = _compare_paired(ctx, challenger, champion)
     if challenger and champion:
-        better = _which_is_better(challenger, champion, primary, higher_is_better)
+        figures = _figures(challenger, champion, primary, paired)
+        better = _which_is_better(*figures, higher_is_better)
         same_test_set = _has_same_test_set(client, challenger, champion)
-    promotable, reason = _judge(ctx.model_name, challenger, champion, primary, better)
+    promotable, reason = _judge(ctx.model_name, challenger, champion, primary, better, paired)
     digests = [c.dataset_digest for c in (challenger, champion) if c and c.dataset_digest]
-    if same_test_set is False:
+    if same_test_set is False and paired:
+        reason += " The champion was trained with another split or other data, and may know some of these clips."
+    elif same_test_set is False:
         reason += " They were measured on different test sets."
     return {
         "model": ctx.model_name,
@@ -181,6 +191,8 @@ def _compare(ctx: Workspace, version: int | None, uri: str) -> dict[str, Any]:
         "champion": asdict(champion) if champion else None,
         "metrics": _tabulate(challenger, champion, primary),
         "better": better,
+        "paired": paired,
+        "not_paired": not_paired,
         "same_dataset": digests[0] == digests[1] if len(digests) == 2 else None,
         "same_test_set": same_test_set,
         "promotable": promotable,
@@ -188,8 +200,33 @@ def _compare(ctx: Workspace, version: int | None, uri: str) -> dict[str, Any]:
     }
 
 
+def _compare_paired(ctx: Workspace, challenger: Candidate, champion: Candidate) -> tuple[dict[str, Any] | None, str]:
+    """Return the comparison on the same clips, or None and why there is none."""
+    versions = (resolve(ctx, f"{ctx.model_name}@{candidate.version}") for candidate in (challenger, champion))
+    try:
+        return compare_versions(ctx, *versions), ""
+    except ServiceError:
+        raise
+    except AudiomlError as error:
+        return None, str(error)
+
+
+def _figures(
+    challenger: Candidate, champion: Candidate, primary: str, paired: dict[str, Any] | None
+) -> tuple[float, float]:
+    """Return the primary metric of both: on the same clips where that is known, else as they were registered."""
+    if paired:
+        return paired["ours"], paired["theirs"]
+    return challenger.metrics.get(primary, math.nan), champion.metrics.get(primary, math.nan)
+
+
 def _judge(
-    model: str, challenger: Candidate | None, champion: Candidate | None, primary: str, better: str | None
+    model: str,
+    challenger: Candidate | None,
+    champion: Candidate | None,
+    primary: str,
+    better: str | None,
+    paired: dict[str, Any] | None,
 ) -> tuple[bool, str]:
     """Return whether the challenger may become champion without force, and why or why not."""
     if challenger is None:
@@ -202,21 +239,29 @@ def _judge(
     if better is None:
         lacking = [c.version for c in (challenger, champion) if math.isnan(c.metrics.get(primary, math.nan))]
         return False, f"{name} can't be compared: version {lacking[0]} has no {primary}."
-    figures = f"{primary} {challenger.metrics[primary]:.4g}, the champion (version {champion.version}) has "
-    figures += f"{champion.metrics[primary]:.4g}"
+    ours, theirs = _figures(challenger, champion, primary, paired)
+    figures = f"{primary} {ours:.4g}, the champion (version {champion.version}) has {theirs:.4g}"
     relation = {"challenger": "is better", "equal": "is as good", "champion": "is worse"}[better]
-    return better != "champion", f"{name} {relation}: {figures}."
+    return better != "champion", f"{name} {relation}: {figures}{_describe_paired(paired) if paired else ''}."
+
+
+def _describe_paired(paired: dict[str, Any]) -> str:
+    return (
+        f" on the same {paired['n']} test clips (difference {paired['difference']:+.4f}, "
+        f"{100 * paired['confidence']:g} % interval {paired['low']:+.4f} to {paired['high']:+.4f}; "
+        f"{paired['n_gained']} clips gained, {paired['n_lost']} lost, McNemar p = {paired['p_value']:.2g})"
+    )
 
 
 def _tabulate(challenger: Candidate | None, champion: Candidate | None, primary: str) -> list[list[Any]]:
-    """Return metric, challenger's value, champion's value: the primary one first, those of single labels last."""
+    """Return metric, challenger's value, champion's value: the primary one first, those with parts last."""
     sides = [candidate.metrics if candidate else {} for candidate in (challenger, champion)]
-    names = sorted(sides[0] | sides[1], key=lambda name: (name != primary, "/" in name, name))
+    order = [primary, *sorted(sides[0] | sides[1], key=lambda name: ("/" in name, not name.startswith(TEST), name))]
+    names = [name for name in dict.fromkeys(order) if any(name in side for side in sides)]
     return [[name, sides[0].get(name), sides[1].get(name)] for name in names]
 
 
-def _which_is_better(challenger: Candidate, champion: Candidate, primary: str, higher_is_better: bool) -> str | None:
-    ours, theirs = (c.metrics.get(primary, math.nan) for c in (challenger, champion))
+def _which_is_better(ours: float, theirs: float, higher_is_better: bool) -> str | None:
     if math.isnan(ours) or math.isnan(theirs):
         return None
     if ours == theirs:
@@ -235,7 +280,8 @@ def _has_same_test_set(client: MlflowClient, challenger: Candidate, champion: Ca
 def _split_params(client: MlflowClient, run_id: str) -> dict[str, str]:
     params: dict[str, str] = client.get_run(run_id).data.params
     split = {key: value for key, value in params.items() if key.startswith("split.")}
-    fixed = any(split.get(key, "null") != "null" for key in ("split.test", "split.fold"))
+    by_column = split.get("split.folds", "null") != "null" and not split["split.folds"].isdecimal()
+    fixed = by_column or any(split.get(key, "null") != "null" for key in ("split.test", "split.fold"))
     return split if fixed else split | {"seed": params.get("seed", "")}
 
 

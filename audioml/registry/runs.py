@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,11 @@ SAMPLING_VARIABLE = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"
 SAMPLING_INTERVAL_S = 5
 """Between samples of the system metrics, unless the environment says otherwise. MLflow's own 10 s says
 nothing about a training of half a minute."""
-FIGURES, REPORT = "figures", "evaluation"
+FIGURES, REPORT, SEARCH = "figures", "evaluation", "search"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's pages then show training runs first, not traces of language models."""
 STANDS_FOR_TAG = "audioml.stands_for_run"
+PART_TAG, PARENT_TAG = "audioml.part", "mlflow.parentRunId"
 
 
 class RunTracker:
@@ -47,13 +48,18 @@ class RunTracker:
         fresh = [Param(key, str(value)) for key, value in params.items() if key not in present]
         self._client.log_batch(self.run_id, params=fresh)
 
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        for key, value in tags.items():
+            self._client.set_tag(self.run_id, key, value)
+
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics of one step, in one request."""
         _log_metrics(self._client, self.run_id, metrics, step)
 
 
 @contextmanager
-def training_run(ctx: Workspace, run_id: str | None = None) -> Iterator[RunTracker]:
+def training_run(ctx: Workspace, run_id: str | None = None, part: str = "", parent: str = "") -> Iterator[RunTracker]:
     """Yield a tracker of a run in the experiment `params.name`, with params, tags, dataset and system metrics.
 
     The run's artifact `params.yaml` makes the same model again in a workspace with the same data.
@@ -65,6 +71,10 @@ def training_run(ctx: Workspace, run_id: str | None = None) -> Iterator[RunTrack
     run_id
         A run to take up again after an interruption. It is, if it is there and had the same params; otherwise
         a new one is made.
+    part
+        What it trains where that is not the model that is kept, such as ``fold 3``; the run is named by it.
+    parent
+        The run that a new one is shown below.
 
     An error in the block ends the run as failed; a killed process leaves it as running, to be taken up again.
     """
@@ -75,10 +85,51 @@ def training_run(ctx: Workspace, run_id: str | None = None) -> Iterator[RunTrack
         params = effective_params(ctx.params)
         run = _find_run(client, run_id)
         if run is None or any(run.data.params.get(key) != value[:6000] for key, value in params.items()):
-            run = _create_run(client, ctx, params, {})
+            tags = {PART_TAG: part, PARENT_TAG: parent}
+            run = _create_run(client, ctx, params, {key: value for key, value in tags.items() if value})
         os.environ.setdefault(SAMPLING_VARIABLE, str(SAMPLING_INTERVAL_S))
         with mlflow.start_run(run_id=run.info.run_id, log_system_metrics=True):
             yield RunTracker(client, run.info.run_id)
+
+
+def nest_runs(ctx: Workspace, run_id: str, children: Sequence[str]) -> None:
+    """Show runs below another one. Those that the server does not have are left out."""
+    import mlflow
+
+    with tracking(ctx):
+        client = mlflow.MlflowClient()
+        for child in children:
+            if _find_run(client, child):
+                client.set_tag(child, PARENT_TAG, run_id)
+
+
+def open_search_run(ctx: Workspace, run_id: str | None) -> str:
+    """Return the run that the trials of a search are shown below: this one if the server has it, else a new one."""
+    import mlflow
+
+    with tracking(ctx):
+        client = mlflow.MlflowClient()
+        run = _find_run(client, run_id)
+        if run is None:
+            run = _create_run(client, ctx, effective_params(ctx.params), {PART_TAG: SEARCH})
+        return str(run.info.run_id)
+
+
+def log_search(
+    ctx: Workspace, run_id: str, metrics: Mapping[str, float], figures: Mapping[str, Figure], folder: Path
+) -> None:
+    """Log what a search found to its run, with figures (as PNG) and the report's folder, and end the run."""
+    import mlflow
+
+    with tracking(ctx):
+        client = mlflow.MlflowClient()
+        if _find_run(client, run_id) is None:
+            return
+        _log_metrics(client, run_id, metrics, step=0)
+        for name, figure in figures.items():
+            client.log_figure(run_id, figure, f"{FIGURES}/{name}.png")
+        client.log_artifacts(run_id, str(folder), SEARCH)
+        client.set_terminated(run_id)
 
 
 def log_evaluation(
@@ -148,7 +199,7 @@ def _find_run(client: MlflowClient, run_id: str | None) -> Run | None:
 def _create_run(client: MlflowClient, ctx: Workspace, params: Mapping[str, str], tags: dict[str, str]) -> Run:
     from mlflow.entities import Param
 
-    name = f"{ctx.params.model.name}-{ctx.params.features.name}"
+    name = " ".join(filter(None, [f"{ctx.params.model.name}-{ctx.params.features.name}", tags.get(PART_TAG)]))
     run = client.create_run(experiment_of(client, ctx), tags=source_tags(ctx) | tags, run_name=name)
     client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in params.items()])
     client.log_text(run.info.run_id, _params_text(ctx), FILE_NAME)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from audioml.errors import RegistryError, did_you_mean
 from audioml.registry.lineage import DATASET_TAG, VERSION_TAG, dataset_digest
-from audioml.registry.logged_models import log_package
+from audioml.registry.logged_models import fetch_package, log_package
 from audioml.registry.names import metric_name
-from audioml.registry.package import package_digest
+from audioml.registry.package import ARTIFACTS, CHECKPOINT, package_digest
 from audioml.registry.runs import find_or_stand_in
 from audioml.registry.workspace import ModelUser, Workspace
 
@@ -121,6 +121,28 @@ def resolve(ctx: ModelUser, reference: str | None = None) -> RegisteredVersion:
             f"Versions: {', '.join(sorted(versions, key=int)) or 'none'}."
         )
     return _describe(client.get_model_version(name, number))
+
+
+def fetch_checkpoint(ctx: ModelUser, reference: str) -> tuple[RegisteredVersion, Path]:
+    """Return the version that a reference names, and a local file of its weights.
+
+    Needs `audioml.registry.tracking.tracking` around it.
+
+    Raises
+    ------
+    RegistryError
+        When there is no such version, or its package holds no weights to train on.
+    StoreError
+        When the package was changed on the server.
+    """
+    version = resolve(ctx, reference)
+    path = fetch_package(ctx.state, version.uri, version.package_digest) / ARTIFACTS / CHECKPOINT
+    if not path.exists():
+        raise RegistryError(
+            f"{version.name} version {version.version} holds no weights to start a training from: it was made by a "
+            "version of audioml that kept none, or by one that trains without gradient descent. Choose another version."
+        )
+    return version, path
 
 
 def parse_reference(reference: str, default_name: str) -> tuple[str, str]:

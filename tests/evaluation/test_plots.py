@@ -79,6 +79,14 @@ def test_gaps_in_the_history_are_borne():
     assert draw_training_curves([]).axes[0].get_lines() == []
 
 
+def test_a_single_epoch_is_seen():
+    markers = [
+        [line.get_marker() for axes in draw_training_curves(HISTORY[:n]).axes for line in axes.get_lines()]
+        for n in (1, 2)
+    ]
+    assert markers == [["o"] * 3, ["None"] * 3]
+
+
 def test_svg_has_text_and_colours_of_the_page_and_is_the_same_again():
     svg = to_svg(draw_training_curves(HISTORY), "curves")
     assert svg == to_svg(draw_training_curves(HISTORY), "curves")

@@ -14,17 +14,22 @@ import pytest
 import soundfile
 from playwright.sync_api import sync_playwright
 
-from audioml.evaluation.intervals import Interval
-from audioml.evaluation.plots import draw_spectrogram, encode_wav
+from audioml.evaluation.calibration import Calibration, tabulate_reliability
+from audioml.evaluation.cost import Cost
+from audioml.evaluation.explanation import Explanation
+from audioml.evaluation.intervals import Grouping, Interval
+from audioml.evaluation.plots import draw_reliability, draw_robustness, draw_spectrogram, encode_wav, to_svg
 from audioml.evaluation.report import (
     Evaluation,
     Mistake,
     count_confusions,
     format_number,
     format_percent,
+    format_short,
     list_confusions,
     render_report,
 )
+from audioml.evaluation.unknown import Strangers
 
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -76,7 +81,7 @@ def make_mistake(path: str = "yes/1.wav", **values) -> Mistake:
 
 def make_evaluation(**values) -> Evaluation:
     pairs = pd.DataFrame({"actual": ["yes"] * 6 + ["no"] * 4, "predicted": ["yes"] * 4 + ["no"] * 6})
-    slices = [["speaker", "ann", 5, 0.6, 0.3, 0.9], ["speaker", "bob", 5, 1.0, 0.5, 1.0]]
+    slices = [["speaker", "ann", 5, 0.6, 0.3, 0.7, "worse"], ["speaker", "bob", 5, 1.0, 0.5, 1.0, ""]]
     fields = {
         "name": "words",
         "metric": "accuracy",
@@ -87,7 +92,7 @@ def make_evaluation(**values) -> Evaluation:
         "metrics": {"accuracy": 0.8, "macro_f1": 0.79, "f1/yes": 0.8},
         "validation": 0.9,
         "tables": {"confusion": pairs, "per_label": pd.DataFrame({"label": ["no"], "recall": [0.25], "support": [4]})},
-        "slices": pd.DataFrame(slices, columns=["slice", "value", "n", "metric", "low", "high"]),
+        "slices": pd.DataFrame(slices, columns=["slice", "value", "n", "metric", "low", "high", "differs"]),
         "mistakes": [make_mistake()],
         "n_mistakes": 2,
         "curves": "<svg><text>Loss</text></svg>",
@@ -163,6 +168,53 @@ def test_slices_mistakes_and_model_are_there(page):
         "Loss",
     ):
         assert said in page.text
+
+
+def test_what_was_found_beside_accuracy_is_told():
+    reliability = tabulate_reliability([0.9, 0.6], [1, 0])
+    metrics = {"temperature": 1.5, "ece": 0.02, "adaptive_ece": 0.03, "ece_before": 0.1}
+    noise = pd.DataFrame(
+        {"snr_db": [np.nan, 5], "n": [8, 8], "metric": [0.8, 0.5], "low": [0.6, 0.3], "high": [0.9, 0.7]}
+    )
+    page = Page(
+        render_report(
+            make_evaluation(
+                grouping=Grouping("speaker", np.arange(10), 12),
+                calibration=Calibration(metrics, reliability, reliability),
+                reliability=to_svg(draw_reliability(reliability, reliability), "reliability"),
+                noise=noise,
+                noise_name="pink",
+                noise_curve=to_svg(draw_robustness(noise, "accuracy"), "noise"),
+                cost=Cost(59_000, 9_800_000, 297_000, 0.0012, 0.004, 50),
+                strangers=Strangers(20, 0.9, 0.75),
+                explanations=[Explanation("yes/1.wav", "yes", "no", 0.88, b"png")],
+            )
+        )
+    )
+    assert page.open == []
+    for said in (
+        "Clips of one speaker are drawn together (12 of them).",
+        "was by 10.0\u00a0% before outputs were divided by the temperature 1.5",
+        "8 test clips mixed with pink noise",
+        "9.8\u00a0M",
+        "297\u00a0kB as ONNX",
+        "1.2 ms from audio file to prediction",
+        "Of 20 recordings that are none of the labels, 75.0\u00a0% are answered with unknown",
+    ):
+        assert said in page.text
+    labels = [div.get("aria-label", "") for div in page.all("div")]
+    assert "Accuracy: 80.0\u00a0% without noise, 50.0\u00a0% at 5 dB" in labels
+    assert "What made yes/1.wav, labelled yes, be answered with no" in [image["alt"] for image in page.all("img")]
+
+
+def test_why_there_are_no_explanations_is_told():
+    page = Page(render_report(make_evaluation(explained="The model tree has no gradient.")))
+    assert "None. The model tree has no gradient." in page.text
+
+
+@pytest.mark.parametrize(("value", "text"), [(999, "999"), (59_018, "59\u00a0k"), (9_805_664, "9.81\u00a0M")])
+def test_large_numbers_are_short(value, text):
+    assert format_short(value) == text
 
 
 def test_what_people_wrote_is_not_markup():

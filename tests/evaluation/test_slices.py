@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from audioml.evaluation.intervals import bootstrap_interval
 from audioml.evaluation.slices import measure_slices, slice_columns
 
 
@@ -38,7 +39,12 @@ def scores(manifest) -> np.ndarray:
 
 
 def measured(manifest, scores, higher_is_better=True, max_values=50):
-    return measure_slices(manifest, scores, max_values, 200, 0.95, np.random.default_rng(0), higher_is_better)
+    generator = np.random.default_rng(0)
+
+    def interval_of(chosen):
+        return bootstrap_interval(scores[chosen], 200, 0.95, generator)
+
+    return measure_slices(manifest, interval_of, max_values, higher_is_better)
 
 
 def test_values_agree_with_groupby(manifest, scores):
@@ -81,3 +87,14 @@ def test_worst_comes_first(manifest, scores):
 def test_no_slices_is_an_empty_table(manifest, scores):
     bare = manifest[["clip_id", "path", "label"]]
     assert measured(bare, scores).empty
+
+
+def test_slices_that_differ_from_the_whole_are_marked(manifest):
+    right = np.where(manifest["speaker"] == "ann", np.arange(300) % 10 > 5, np.arange(300) % 10 > 0)
+    scores = np.stack([right, np.ones(300)], axis=1).astype(float)
+    table = measured(manifest, scores).set_index(["slice", "value"])
+    assert table.loc[("speaker", "ann"), "differs"] == "worse"
+    excluded = (table["low"] > right.mean()) | (table["high"] < right.mean())
+    assert ((table["differs"] != "") == excluded).all()
+    errors = measured(manifest, np.stack([~right, np.ones(300)], axis=1), higher_is_better=False)
+    assert errors.set_index(["slice", "value"]).loc[("speaker", "ann"), "differs"] == "worse"

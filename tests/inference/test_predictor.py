@@ -20,7 +20,7 @@ from audioml.features import logmel
 from audioml.inference.description import Description, read_description, write_description
 from audioml.inference.predictor import Predictor
 from audioml.models import bcresnet
-from audioml.tasks import classification
+from audioml.tasks import classification, detection
 from audioml.training.export import export_onnx
 from audioml.training.network import Network
 
@@ -162,3 +162,29 @@ def test_inference_imports_no_torch(folder: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_clips_of_a_task_along_time_have_outputs_of_their_own_lengths(tmp_path: Path) -> None:
+    """Three clips of other lengths; in windows that overlap, and as one window each."""
+    decoding = detection.Params(step_s=0.05).model_dump(mode="json")
+    targets = {"labels": ["a", "b"], "thresholds": [0.5, 0.5], "params": decoding}
+    clips = [make_wav(duration_s, i) for i, duration_s in enumerate((0.4, 1.2, 2.0))]
+    for length in ("segment", "whole"):
+        params = FEATURES.model_copy(update={"length": length})
+        shape = (params.n_mels, None if length == "whole" else logmel.feature_shape(params)[1])
+        head = detection.build_head(detection.Params(), targets, 8)
+        network = Network(nn.Conv1d(params.n_mels, 8, 3, stride=2, padding=1), head, params.n_mels).eval()
+        folder = tmp_path / length
+        folder.mkdir()
+        export_onnx(network, [torch.zeros(1, params.n_mels, 26)], folder / "model.onnx", any_frames=length == "whole")
+        features = {"name": "logmel", "params": params.model_dump(mode="json")}
+        none = {"name": "none", "params": {}}
+        task = {"name": "detection", "params": decoding}
+        write_description(folder, Description("d", [], features, task, none, targets, shape))
+        predictor = Predictor.load(folder)
+        outputs = predictor.predict_outputs(clips)
+        # A track is as long as its clip, or to the end of the clip's last frame.
+        assert [output.shape for output in outputs] == [(2, 9), (2, 25), (2, 41)]
+        for clip, output in zip(clips, outputs, strict=True):
+            np.testing.assert_allclose(predictor.predict_outputs([clip])[0], output, atol=1e-6)
+        assert [set(answer) for answer in predictor.predict(clips)] == [{"events"}] * 3

@@ -67,5 +67,12 @@ def package(
     tone_wav: Callable[[float], bytes],
 ) -> Path:
     folder = tmp_path_factory.mktemp("models") / "package"
-    save_package(folder, onnx=tone_model[0], description=tone_model[1], example_audio=tone_wav(200.0))
+    (folder.parent / "checkpoint.ckpt").write_bytes(b"weights")
+    save_package(
+        folder,
+        onnx=tone_model[0],
+        description=tone_model[1],
+        example_audio=tone_wav(200.0),
+        checkpoint=folder.parent / "checkpoint.ckpt",
+    )
     return folder

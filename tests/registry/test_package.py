@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from audioml.errors import DecodeError
 from audioml.inference.predictor import Predictor
 from audioml.ports import listen, port_of
-from audioml.registry.package import package_digest, save_package
+from audioml.registry.package import _signature, package_digest, save_package
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -65,7 +65,8 @@ def test_equal_models_make_equal_packages(
     package: Path, tmp_path: Path, tone_model: tuple[Path, dict[str, Any]], tone_wav: Callable[[float], bytes]
 ) -> None:
     again = tmp_path / "again"
-    save_package(again, onnx=tone_model[0], description=tone_model[1], example_audio=tone_wav(200.0))
+    given = {"onnx": tone_model[0], "description": tone_model[1], "checkpoint": package.parent / "checkpoint.ckpt"}
+    save_package(again, **given, example_audio=tone_wav(200.0))
     files = sorted(p.relative_to(package) for p in package.rglob("*") if p.is_file() and p.suffix != ".pyc")
     assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     assert [f for f in files if (package / f).read_bytes() != (again / f).read_bytes()] == []
@@ -159,3 +160,27 @@ def _post(port: int, body: dict[str, Any]) -> tuple[int, Any]:
 
 def _without_python_path() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
+def test_lists_of_an_answer_have_types_even_when_the_example_has_none() -> None:
+    prediction = {"events": [], "tags": ["dog"], "probabilities": {"dog": 0.9}}
+    lists = {"events": {"label": str, "onset_s": float}, "tags": str, "alarms": {"label": str}}
+    example = pd.DataFrame({"audio": [b"RIFF"]})
+    outputs = _signature(example, prediction, lists).outputs
+    assert outputs.input_names() == ["events", "tags", "probabilities"]
+    assert json.loads(outputs.to_json()) == [
+        {
+            "type": "array",
+            "name": "events",
+            "required": True,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "label": {"type": "string", "required": True},
+                    "onset_s": {"type": "double", "required": True},
+                },
+            },
+        },
+        {"type": "array", "name": "tags", "required": True, "items": {"type": "string"}},
+        {"type": "map", "name": "probabilities", "required": True, "values": {"type": "double"}},
+    ]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from audioml.params import load_params
 from audioml.pipeline.context import Context
 from audioml.registry.lineage import dataset_digest, effective_params
-from audioml.registry.runs import log_evaluation, training_run
+from audioml.registry.runs import log_evaluation, log_search, nest_runs, open_search_run, training_run
 
 pytestmark = pytest.mark.usefixtures("configured")
 
@@ -112,3 +112,29 @@ def test_a_run_of_another_server_gets_a_stand_in_once(make_workspace: Callable[[
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.tags["audioml.stands_for_run"] == "f" * 32
     assert run.data.metrics == {"accuracy": 0.75}
+
+
+def test_folds_and_trials_are_shown_below_their_run(make_workspace: Callable[[str], Context], tmp_path: Path) -> None:
+    ctx = make_workspace("run-nested")
+    client = mlflow.MlflowClient()
+    with training_run(ctx) as model:
+        pass
+    with training_run(ctx, None, "fold ann") as fold:
+        pass
+    nest_runs(ctx, model.run_id, [fold.run_id, "0" * 32])
+    of_fold = client.get_run(fold.run_id)
+    assert of_fold.data.tags["mlflow.parentRunId"] == model.run_id
+    assert of_fold.info.run_name.endswith(" fold ann")
+    search = open_search_run(ctx, None)
+    assert open_search_run(ctx, search) == search
+    with training_run(ctx, None, "trial 0", search) as trial:
+        pass
+    assert client.get_run(trial.run_id).data.tags["mlflow.parentRunId"] == search
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").write_text("<html>")
+    log_search(ctx, search, {"best_value": 0.5}, {"search": Figure()}, tmp_path / "report")
+    run = client.get_run(search)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["best_value"] == 0.5
+    assert [file.path for file in client.list_artifacts(search, "search")] == ["search/index.html"]
+    assert [file.path for file in client.list_artifacts(search, "figures")] == ["figures/search.png"]

@@ -16,7 +16,7 @@ from audioml.registry.lineage import dataset_digest
 from audioml.registry.logged_models import fetch_package
 from audioml.registry.package import package_digest
 from audioml.registry.runs import training_run
-from audioml.registry.versions import RegisteredVersion, parse_reference, register_package, resolve
+from audioml.registry.versions import RegisteredVersion, fetch_checkpoint, parse_reference, register_package, resolve
 
 pytestmark = pytest.mark.usefixtures("configured")
 
@@ -119,6 +119,20 @@ def test_fetch_downloads_once(make_workspace: Callable[[str], Context], package:
     folder = fetch_package(ctx.state, version.uri, version.package_digest)
     assert package_digest(folder) == version.package_digest
     assert fetch_package(ctx.state, "models:/nowhere/1", version.package_digest) == folder
+
+
+def test_weights_to_start_from_come_with_the_version(
+    make_workspace: Callable[[str], Context], other_package: Path
+) -> None:
+    ctx = make_workspace("source")
+    version = register(ctx, other_package)
+    found, path = fetch_checkpoint(ctx, "source@challenger")
+    assert found == version
+    assert path.read_bytes() == b"weights"
+    (other_package / "artifacts" / "checkpoint.ckpt").unlink()
+    register(ctx, other_package)
+    with pytest.raises(RegistryError, match="source version 2 holds no weights"):
+        fetch_checkpoint(ctx, "source@challenger")
 
 
 def test_changed_on_the_server_is_an_error(

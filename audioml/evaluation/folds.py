@@ -1,0 +1,98 @@
+"""Cross-validation: the metric of each fold and of all held-out clips together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from audioml.evaluation.intervals import Groups, Interval, make_intervals
+from audioml.evaluation.plots import INK, LINE, TRAIN, VALIDATION
+from audioml.tasks._outputs import stack
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """What the models of all folds make of the clips that each was not trained on."""
+
+    pooled: Interval
+    """Of the primary metric over all clips."""
+    metrics: dict[str, float]
+    """All metrics over all clips, as the task measures them."""
+    table: pd.DataFrame
+    """A row a fold: fold (its name), n, metric, low, high."""
+
+    @property
+    def mean(self) -> float:
+        """Of the folds' metrics, each counting the same."""
+        return float(self.table["metric"].mean())
+
+    @property
+    def std(self) -> float:
+        """Between folds: the standard deviation of a sample (n - 1)."""
+        return float(self.table["metric"].std(ddof=1))
+
+
+def judge_folds(
+    task: ModuleType,
+    targets: dict[str, Any],
+    clips: pd.DataFrame,
+    outputs: Sequence[Floats],
+    samples: int,
+    confidence: float,
+    generator: np.random.Generator,
+    groups: Groups | None = None,
+) -> CrossValidation:
+    """Compare what was made of held-out clips with the truth, by fold and pooled.
+
+    Pooled means that each clip counts the same, whatever its fold; the interval is that of clips, or groups, drawn with
+    replacement. Of what differs between folds (speakers, rooms), the spread of the folds tells.
+
+    Parameters
+    ----------
+    clips
+        Rows of the manifest, with `fold` and `fold_name`.
+    outputs
+        One for each clip, in the same order.
+    samples, confidence, generator, groups
+        As in `bootstrap_interval`.
+    """
+    merged, truth = stack(list(outputs)), task.truth(targets, clips)
+    scores = task.score_clips(targets, truth, merged)
+    interval_of = make_intervals(task, targets, truth, merged, scores, groups, samples, confidence, generator)
+    rows = []
+    for fold, of_fold in clips.groupby("fold"):
+        interval = interval_of((clips["fold"] == fold).to_numpy())
+        rows.append([of_fold["fold_name"].iloc[0], interval.n, interval.value, interval.low, interval.high])
+    return CrossValidation(
+        interval_of(np.ones(len(clips), dtype=bool)),
+        task.measure(targets, truth, merged),
+        pd.DataFrame(rows, columns=["fold", "n", "metric", "low", "high"]),
+    )
+
+
+def draw_folds(found: CrossValidation, metric: str) -> Figure:
+    """Return a figure of each fold's metric with its interval, and of the pooled one as a line and a band."""
+    table, places = found.table, np.arange(len(found.table))[::-1]
+    figure = Figure(figsize=(7, 1.2 + 0.32 * len(table)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(found.pooled.low, found.pooled.high, color=TRAIN, alpha=0.12, linewidth=0)
+    axes.axvline(found.pooled.value, color=TRAIN, linewidth=1.5, label="all held-out clips")
+    errors = np.abs(table[["low", "high"]].to_numpy().T - table["metric"].to_numpy())
+    axes.errorbar(table["metric"], places, xerr=errors, fmt="o", color=VALIDATION, markersize=5, linewidth=1.5)
+    axes.set_yticks(places, table["fold"].tolist())
+    axes.set_xlabel(metric.replace("_", " "), color=INK)
+    axes.set_title("Folds", color=INK, loc="left", fontsize=11)
+    axes.grid(axis="x", color=LINE, linewidth=0.8)
+    axes.tick_params(colors=INK, length=0)
+    axes.spines[:].set_visible(False)
+    axes.legend(frameon=False, labelcolor=INK, loc="best")
+    return figure
