@@ -10,7 +10,7 @@
 # make test-stack  build the images, run the stack on real recordings, kill workers, check that nothing is lost
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock images stack-up stack-down test-stack
+.PHONY: help setup demo test check bench bench-models lock images stack-up stack-down test-stack
 SHELL := /bin/sh
 
 # The first interpreter of 3.11 to 3.13 that really runs.
@@ -50,6 +50,9 @@ check: setup
 bench: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
 	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+bench-models: setup
+	$(BIN)/python benchmarks/leaderboard.py
 
 lock: setup
 	$(BIN)/pip install --quiet uv
