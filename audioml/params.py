@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from audioml.errors import ParamsError, did_you_mean
 from audioml.partitions import check_pattern
-from audioml.plugins import check_plugin, load_plugin
+from audioml.plugins import changes_audio, check_plugin, features_are_audio, load_plugin
 
 FILE_NAME = "params.yaml"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -29,6 +29,11 @@ SECRETS = frozenset(
 )
 """Keys of storage options that hold credentials."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+SEARCHED = ("model", "augment", "training", "task")
+"""Sections that a search may change: none of them is known to what comes before training."""
+NOT_SEARCHED = frozenset(
+    f"training.{key}" for key in ("accelerator", "devices", "num_nodes", "share_devices", "init_from")
+)
 S = TypeVar("S", bound="Section")
 
 
@@ -61,7 +66,7 @@ class DataParams(Section):
     """Where the recordings are. Each layout plug-in subclasses this with its own keys."""
 
     layout: str
-    """folder, filename, table or spoken_commands."""
+    """folder, filename, table, events or spoken_commands."""
     source: str | None = None
     """Folder or table file: a path (relative ones start at the workspace) or a URL that fsspec reads, such as
     s3://bucket/prefix or https://host/listing/. None for layouts that make their clips."""
@@ -129,6 +134,9 @@ class FeatureParams(Section):
     as long as it is, whatever `duration_s` says."""
     segment_hop_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds between windows; None takes half of `duration_s`."""
+    keep_audio: Annotated[bool, Field(exclude=True)] = False
+    """Keep the prepared samples of each window beside its features, for augmentations that change waveforms; 4 bytes a
+    sample. Not part of what describes a model: the features are the same."""
     device: Annotated[Literal["auto", "cpu", "gpu"], Field(exclude=True)] = "auto"
     """Where features are computed: auto takes a CUDA GPU if there is one. Not part of what names a feature
     shard or describes a model: all devices give the same features within 1e-3 of a value."""
@@ -179,7 +187,13 @@ class SplitParams(Section):
     test: str | None = None
     """pandas query over the manifest's columns that fixes the test set."""
     fold: str | None = None
-    """Column with the corpus's own folds; without `test`, its highest value is the test set."""
+    """Column with the corpus's own folds; without `test`, its highest value is the test set. For cross-validation set
+    `folds` instead."""
+    folds: int | str | None = None
+    """Cross-validation: a number of folds to draw, groups whole, or a column whose every value is a fold.
+
+    Beside the final model one is trained for each fold, on all others. What `test` fixes is in no fold; without it the
+    highest fold is the test set of the final model, as with `fold`, and `test_share` counts for nothing."""
     group: str | None = None
     """Column whose values stay whole in one split. None keeps recordings whole (column `path`) where several
     clips are segments of one, and else draws clip by clip."""
@@ -187,6 +201,19 @@ class SplitParams(Section):
     """Share drawn for testing where neither `test` nor `fold` fixes it."""
     validation_share: Share = 0.1
     """Share of the remaining clips drawn for validation."""
+
+    @field_validator("folds")
+    @classmethod
+    def _check_folds(cls, folds: int | str | None) -> int | str | None:
+        if isinstance(folds, int) and folds < 2:
+            raise ValueError("write 2 or more, the name of a column, or null for no cross-validation")
+        return folds
+
+    @model_validator(mode="after")
+    def _check_one_fold(self) -> Self:
+        if self.fold is not None and self.folds is not None:
+            raise ValueError("fold and folds both name folds; keep folds, which takes the place of fold")
+        return self
 
 
 class TrainingParams(Section):
@@ -202,6 +229,28 @@ class TrainingParams(Section):
     """Linear warm-up before the cosine schedule."""
     patience: Annotated[int, Field(ge=1)] = 15
     """Epochs without a better validation loss before training stops."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: a window counts in the loss by how rare its class is; all classes together count alike."""
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """shuffled: each window once an epoch. balanced: as many windows, but of each class equally many."""
+    average: Literal["none", "ema", "swa"] = "none"
+    """What is validated and kept in place of the last weights: ema, their moving average over steps; swa, the mean over
+    the ends of the last quarter of the epochs, in which the learning rate stays as it is."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Share of the moving average that a step leaves; less in the first steps."""
+    accumulate_batches: Annotated[int, Field(ge=1)] = 1
+    """Batches whose gradients make up one step, for large batches in little memory."""
+    l1: Annotated[float, Field(ge=0)] = 0.0
+    """Times the sum of the absolute weights (biases and normalisations aside) is added to the loss."""
+    init_from: str | None = None
+    """Weights to start from: NAME@ALIAS or NAME/VERSION of the registry, or the path of a checkpoint (*.ckpt). The head
+    is kept where task and targets are the same. None starts from random weights."""
+    freeze: Literal["none", "batchnorm", "body"] = "none"
+    """batchnorm: batch normalisations stay as they are. body: all of the model does, and only the head is trained."""
+    adapt: Literal["none", "lora"] = "none"
+    """lora: the body is frozen but for a low-rank change of each linear and convolutional layer. Needs init_from."""
+    rank: Annotated[int, Field(ge=1)] = 8
+    """Of the changes that `adapt` trains."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """auto, cpu or gpu, as in Lightning."""
     devices: int | Literal["auto"] = "auto"
@@ -212,9 +261,18 @@ class TrainingParams(Section):
     """true: train on GPUs that other trainings use too, if those share as well. false: wait until enough are free."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     """32-true, 16-mixed or bf16-mixed, as in Lightning."""
+    deterministic: bool = True
+    """true: the same inputs give the same weights, bit for bit, on the same kind of machine. false: operations of a GPU
+    that are faster but add up in no fixed order are allowed."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
     checkpoint_every_steps: Annotated[int, Field(ge=1)] | None = 1000
     """Within an epoch, so that a killed training of long epochs loses less; None saves at their ends only."""
+
+    @model_validator(mode="after")
+    def _check_adapt(self) -> TrainingParams:
+        if self.adapt != "none" and self.init_from is None:
+            raise ValueError("adapt changes a trained model, so init_from must name one, such as digits@champion")
+        return self
 
 
 class EvaluateParams(Section):
@@ -228,6 +286,95 @@ class EvaluateParams(Section):
     """A manifest column with more distinct values than this is not a slice."""
     worst_mistakes: Annotated[int, Field(ge=0)] = 12
     """Mistakes shown in the report, most confident first."""
+    explained_clips: Annotated[int, Field(ge=0)] = 12
+    """Clips whose answer is explained in the report: the worst mistakes, half of them at most, and a right one of
+    each label."""
+    noise: str = "pink"
+    """What clips are mixed with to see how the model does in noise: white, pink, brown, or a folder of recordings,
+    which is not watched for changes."""
+    noise_snrs_db: list[Annotated[float, Field(ge=-60, le=120)]] = [20.0, 10.0, 5.0, 0.0]
+    """Signal-to-noise ratios in dB; [] mixes nothing."""
+    noise_clips: Annotated[int, Field(ge=1)] = 300
+    """Test clips that are mixed with noise, at most, drawn from the seed."""
+    unknown: str | None = None
+    """Folder of recordings that are none of the labels: the report then says whether the model notices. It is not
+    watched for changes."""
+    timed_clips: Annotated[int, Field(ge=0)] = 50
+    """Test clips that are timed from audio file to answer; 0 times none."""
+
+
+class SpaceParams(Section):
+    """Values that one key may take in a search: all from `low` to `high`, or `choices`."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    """Draw the logarithm evenly: for learning rates and the like."""
+    step: int | float | None = None
+    """Between values, from `low` on; None takes any, or any whole number where `low` and `high` are whole."""
+    choices: list[Any] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.choices is None) == (self.low is None or self.high is None) or self.choices == []:
+            raise ValueError("write {low: A, high: B} or {choices: [A, B, ...]}")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low is {self.low} and high {self.high}; low must be less")
+        if self.log and (self.step is not None or (self.low or 0) <= 0):
+            raise ValueError("log needs low above 0, and no step")
+        if self.step is not None and self.step <= 0:
+            raise ValueError(f"step is {self.step}; it must be above 0")
+        return self
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value is one of them, steps aside."""
+        if self.choices is not None:
+            return value in self.choices
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and self.low <= value <= self.high  # type: ignore[operator,no-any-return]
+
+
+class TuneParams(Section):
+    """What `audioml tune` searches. Nothing here changes an output."""
+
+    trials: Annotated[int, Field(ge=1)] = 20
+    """In all; a search that is started again does those that are left."""
+    jobs: Annotated[int, Field(ge=1)] = 1
+    """Trials at once, as processes that share the cores; under Airflow, mapped tasks."""
+    metric: Literal["primary", "loss"] = "primary"
+    """primary: the task's metric. loss: the task's loss. Of the best epoch on validation clips."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = 5
+    """Before a trial may be given up for being worse than the median of the others at the same epoch."""
+    timeout_h: Hours | None = None
+    """No trial starts later than this after the start of the search; None for no bound."""
+    folds: bool = False
+    """true: judge a trial by the primary metric's mean over folds (split.folds), those of the test set left out."""
+    space: dict[str, SpaceParams] = {}
+    """Dotted path to values, such as {training.learning_rate: {low: 0.001, high: 0.03, log: true}}. Paths are in model,
+    augment, training and task."""
+
+    @field_validator("space")
+    @classmethod
+    def _check_paths(cls, space: dict[str, SpaceParams]) -> dict[str, SpaceParams]:
+        for path in space:
+            section, _, key = path.partition(".")
+            if section not in SEARCHED or not key:
+                raise ValueError(
+                    f"a search cannot change {path!r}: only keys in {', '.join(SEARCHED)}, which need no features again"
+                )
+            if path in NOT_SEARCHED:
+                raise ValueError(
+                    f"a search cannot change {path!r}: it says where a training runs, or starts from, not how it learns"
+                )
+        return space
+
+    @model_validator(mode="after")
+    def _check_metric(self) -> Self:
+        if self.folds and self.metric == "loss":
+            raise ValueError("folds are judged by the primary metric; set metric: primary, or folds: false")
+        if self.metric == "loss" and (changed := [path for path in self.space if path.startswith("task.")]):
+            raise ValueError(f"{changed[0]!r} may change what the loss measures; set metric: primary")
+        return self
 
 
 class RegistryParams(Section):
@@ -315,6 +462,7 @@ class Params(Section):
     augment: list[PluginSection] = []
     """Changes to training clips, in this order; [] for none."""
     training: TrainingParams = TrainingParams()
+    tune: TuneParams = TuneParams()
     evaluate: EvaluateParams = EvaluateParams()
     registry: RegistryParams = RegistryParams()
     airflow: AirflowParams = AirflowParams()
@@ -333,8 +481,22 @@ class Params(Section):
         return _check_plugin_section(kind, section, kind.removesuffix("s") if kind != "features" else kind)
 
     def augment_sections(self) -> list[tuple[str, Any]]:
-        """Return (name, section) of every augmentation, in order."""
-        return _check_plugin_sections("augment", self.augment)
+        """Return (name, section) of every augmentation, in order.
+
+        Raises
+        ------
+        ParamsError
+            When a section is not valid, or changes waveforms that are not kept.
+        """
+        sections = _check_plugin_sections("augment", self.augment)
+        kept = self.plugin_section("features").keep_audio or features_are_audio(self.features.name)
+        for i, (name, _) in enumerate(sections):
+            if not kept and changes_audio(name):
+                raise ParamsError(
+                    f"{FILE_NAME}: 'augment.{i}' is {name!r}, which changes waveforms, but features.keep_audio is "
+                    "false: only features are stored. Set features.keep_audio: true, or remove the augmentation."
+                )
+        return sections
 
     def clean_sections(self) -> list[tuple[str, Any]]:
         """Return (name, section) of every part of the cleaning chain, in order."""

@@ -125,3 +125,16 @@ def test_start_up_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_low_rank_changes_need_a_model_to_change(minimal_params):
+    with pytest.raises(ParamsError, match="'training': adapt changes a trained model, so init_from must name one"):
+        parse_params(minimal_params | {"training": {"adapt": "lora"}})
+
+
+def test_an_augmentation_of_waveforms_needs_them_kept(minimal_params):
+    augment = [{"name": "mixup"}, {"name": "gain"}]
+    with pytest.raises(ParamsError, match=r"'augment\.1' is 'gain', .* Set features\.keep_audio: true"):
+        parse_params({**minimal_params, "augment": augment}).load_all_sections()
+    for features in ({"name": "logmel", "keep_audio": True}, {"name": "waveform"}):
+        parse_params({**minimal_params, "augment": augment, "features": features}).load_all_sections()

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import audioml
-from audioml.cli import models, params, pipeline, serving, stack, workspace
+from audioml.cli import models, params, pipeline, serving, stack, tuning, workspace
 from audioml.cli._output import err, out
 from audioml.errors import IO_ERROR, SERVICE_ERROR, SOFTWARE_ERROR, USER_ERROR, AudiomlError, ServiceError
 
@@ -30,6 +30,7 @@ for command in (
     pipeline.describe,
     pipeline.record,
     params.params,
+    tuning.tune,
     workspace.render,
     workspace.check,
     workspace.compact,

@@ -58,8 +58,10 @@ def compare(version: Version = None, workspace: Workspace = Path(), as_json: AsJ
             ("metric", f"version {challenger['version']}", f"champion (version {champion['version']})"),
             [(name, *map(_figure, values)) for name, *values in found["metrics"]],
         )
-        if found["same_test_set"] is False:
-            out.print("They were measured on different test sets.")
+        if paired := found["paired"]:
+            _print_paired(paired)
+        elif found["not_paired"]:
+            out.print(f"Not compared on the same clips: {found['not_paired']}", markup=False, soft_wrap=True)
     out.print(found["reason"], markup=False, soft_wrap=True)
 
 
@@ -92,6 +94,15 @@ def promote(
     out.print(answer["reason"], markup=False, soft_wrap=True)
     if answer["promoted"]:
         out.print(f"Version {answer['challenger']['version']} of {answer['model']} is champion now.", markup=False)
+
+
+def _print_paired(paired: dict[str, Any]) -> None:
+    """Say which clips were gained and lost, by their paths."""
+    for name in ("gained", "lost"):
+        if paths := paired[name]:
+            more = paired[f"n_{name}"] - len(paths)
+            shown = ", ".join(paths) + (f" and {more} more" if more else "")
+            out.print(f"{name.capitalize()}: {shown}", markup=False, soft_wrap=True)
 
 
 def _describe_promotions(promotions: tuple[dict[str, Any], ...]) -> str:

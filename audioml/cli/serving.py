@@ -10,6 +10,7 @@ import typer
 
 from audioml.cli._options import AsJson, ModelRef, Workspace
 from audioml.cli._output import out, print_json, print_table
+from audioml.labels import show_labels
 from audioml.params import FILE_NAME
 from audioml.pipeline.context import STATE_DIR, Context
 
@@ -77,4 +78,6 @@ def _model_user(workspace: Path, model: str | None) -> ModelUser:
 def _answer_row(answer: dict[str, Any]) -> tuple[str, ...]:
     if error := answer.get("error"):
         return answer["file"], f"not readable as audio ({error['reason']}: {error['detail']})", ""
-    return answer["file"], answer["label"], f"{answer['probability']:.3f}"
+    prediction = next(value for name, value in answer.items() if name not in ("file", "model"))
+    probability = answer.get("probability")
+    return answer["file"], show_labels(prediction), "" if probability is None else f"{probability:.3f}"

@@ -63,12 +63,15 @@ def _read_published(ctx: Context) -> dict[str, Any]:
 
 def _describe_dataset(ctx: Context) -> dict[str, Any]:
     from audioml.store.manifest import MANIFEST, QUARANTINE, read_manifest, read_quarantine
+    from audioml.tasks._clip_labels import count_labels
 
-    manifest = read_manifest(ctx.require(MANIFEST, made_by="ingest"), ["label", "shard", "duration_s"])
+    manifest = read_manifest(
+        ctx.require(MANIFEST, made_by="ingest"), ["path", "label", "shard", "start_s", "duration_s"]
+    )
     return {
         "clips": len(manifest),
         "hours": round(float(manifest["duration_s"].sum()) / 3600, 3),
-        "labels": int(manifest["label"].nunique()),
+        "labels": count_labels(ctx.params, manifest),
         "shards": int(manifest["shard"].nunique()),
         "quarantined": len(read_quarantine(ctx.path(QUARANTINE))),
         "links": {"data_docs": str(ctx.path("reports/validation/index.html"))},

@@ -14,12 +14,13 @@ from typing import Any
 import yaml
 
 from audioml.datasets._inspect import SourceSummary, inspect_source
+from audioml.datasets._record import Record
 from audioml.datasets._source import Source
 from audioml.errors import DatasetError, ParamsError, ServiceError, SourceError, did_you_mean
 from audioml.orchestration.dag_file import DAG_FILE, DAG_FILE_PATH
 from audioml.orchestration.dvc import init_dvc, render_dvc_yaml
 from audioml.orchestration.params_file import render_params
-from audioml.params import FILE_NAME, DataParams, is_url, parse_params, parse_section
+from audioml.params import FILE_NAME, DataParams, Params, is_url, parse_params, parse_section
 from audioml.pipeline.context import STATE_DIR, Context
 from audioml.pipeline.graph import STEPS
 from audioml.plugins import check_plugin, load_plugin
@@ -31,11 +32,13 @@ GITIGNORE = """\
 /data/
 /features/
 /models/checkpoint.ckpt
+/models/folds.parquet
 /models/model.onnx
 /models/package/
 /reports/validation/
 /reports/plots/
 /reports/evaluation/
+/reports/tuning/
 /dvc_plots/
 __pycache__/
 """
@@ -53,6 +56,8 @@ for a whole recording says little, and none of it may be dropped because of its 
 TRAINING_CLIPS = 90_000
 FEWEST_EPOCHS, MOST_EPOCHS = 30, 150
 """Training sees about so many clips, repeats counted: 1,400 steps of 64."""
+TABLES = ("table", "events")
+"""Layouts that have a column of paths."""
 SHORT_CLIP_S = 2.5
 """Up to here clips are taken for single words or events, and features get the finer hop."""
 
@@ -180,12 +185,12 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
             "pattern": choices.pattern,
             "label": choices.label,
             "partition": choices.partition,
-            **({"path_column": summary.path_column} if layout == "table" and summary and summary.path_column else {}),
+            **({"path_column": summary.path_column} if layout in TABLES and summary and summary.path_column else {}),
         },
         "split": {"test": choices.test, "fold": choices.fold, "group": choices.group},
         "ingest": {"segment": {"name": "fixed", "length_s": CLIP_S} if _has_long_recordings(summary) else None},
         "features": {"name": "logmel", **_choose_features(summary)},
-        "task": {"name": "classification"},
+        "task": {"name": "detection" if layout == "events" else "classification"},
         "model": {"name": "rescnn"},
         "training": _choose_epochs(summary),
         "augment": [{"name": "time_shift"}, {"name": "specaugment"}, {"name": "mixup"}],
@@ -236,14 +241,16 @@ def _count_inputs(summary: SourceSummary) -> float:
 def _choose_features(summary: SourceSummary | None) -> dict[str, Any]:
     """Return rate, length, window and hop that suit the source.
 
-    Words get windows of 25 ms each 10 ms, longer clips 40 ms each 20 ms; clips too long for one input are seen
-    through windows.
+    Words and events get windows of 25 ms each 10 ms, longer clips 40 ms each 20 ms; clips too long for one input are
+    seen through windows.
     """
     sample_rate = min(MAX_SAMPLE_RATE, summary.sample_rate if summary else MAX_SAMPLE_RATE)
     duration_s = _typical_clip_s(summary)
-    segmented = duration_s > MAX_INPUT_S
-    duration_s = SEGMENT_S if segmented else duration_s
-    short = duration_s <= SHORT_CLIP_S
+    has_events = summary is not None and summary.layout == "events"
+    # Events are looked for in recordings of any length.
+    segmented = has_events or duration_s > MAX_INPUT_S
+    duration_s = min(duration_s, SEGMENT_S) if segmented else duration_s
+    short = has_events or duration_s <= SHORT_CLIP_S
     win_length = round(sample_rate * (0.025 if short else 0.040))
     return {
         "sample_rate": sample_rate,
@@ -284,9 +291,19 @@ def _check_columns(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:
             )
     if params.split.test is not None:
         _check_query(params.split.test, [*columns, *MANIFEST_TYPES])
-    labels = sorted({str(record.columns["label"]) for record in records if "label" in record.columns})
+    labels = _list_labels(params, records)
     shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
     return (f"Layout {params.data.layout}: {len(records):,} recordings, {len(labels)} labels ({shown})",)
+
+
+def _list_labels(params: Params, records: Sequence[Record]) -> list[str]:
+    import pandas as pd
+
+    from audioml.tasks._clip_labels import labels_of
+
+    labelled = [(record.path, str(record.columns["label"])) for record in records if "label" in record.columns]
+    several = labels_of(params, pd.DataFrame(labelled, columns=["path", "label"]))
+    return sorted({label for _, label in labelled} if several is None else {label for own in several for label in own})
 
 
 def _check_query(query: str, columns: list[str]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from audioml.errors import AudiomlError, ServiceError, StepError, did_you_mean
+from audioml.pipeline.commands import work_by_commands
 from audioml.pipeline.context import COMPACTION, Context
 from audioml.pipeline.fingerprint import note_start, step_code
 from audioml.pipeline.progress import show_progress
@@ -132,7 +133,11 @@ def _run(ctx: Context, step: Step, jobs: int | None) -> dict[str, Any]:
     # Of the processes of a training the first one plans and collects; the others end in `work`.
     items = plan_step(ctx, step) if find_world().is_first else step.load().plan(ctx)
     jobs = min(jobs, len(items))
-    if jobs <= 1:
+    if step.spawned and len(items) > 1:
+        with show_progress() as progress:
+            bar = progress.add_task(step.name, total=len(items))
+            work_by_commands(ctx, step, items, jobs, lambda: progress.advance(bar))
+    elif jobs <= 1:
         with show_progress() as progress:
             for item in progress.track(items, description=step.name):
                 step.load().work(ctx, item)

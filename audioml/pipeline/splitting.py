@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from audioml.errors import DatasetError, ParamsError, did_you_mean
+from audioml.labels import NOTHING
 from audioml.params import SplitParams
 
 RESTARTS = 20
@@ -45,7 +47,41 @@ class _Classes:
         return sorted(str(value) for value in self.values[which])
 
 
-def assign_splits(manifest: pd.DataFrame, params: SplitParams, seed: int) -> pd.DataFrame:
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of clips as numbers: one pair of a row and a place in `values` for each label of each clip."""
+
+    rows: Codes
+    codes: Codes
+    values: Any
+    several: bool
+    """Whether a clip may have more than one."""
+
+    @classmethod
+    def of(cls, clips: pd.DataFrame, labels: Sequence[Sequence[str]] | None, order: Codes) -> _Labels:
+        """Return the labels of clips in this order, from each clip's own or, with None, the column ``label``."""
+        if labels is None:
+            column = _Classes.of(clips["label"], order)
+            return cls(np.arange(len(clips)), column.codes, column.values, several=False)
+        # Clips without labels are drawn in shares as well.
+        ordered = [labels[i] or [NOTHING] for i in order]
+        rows = np.repeat(np.arange(len(ordered)), [len(own) for own in ordered])
+        codes, values = pd.factorize(np.array([label for own in ordered for label in own], dtype=object), sort=True)
+        return cls(rows, np.asarray(codes, dtype=np.int64), values, several=True)
+
+    def lacking(self, rows: Mask) -> list[str]:
+        """Return the labels that no clip of these rows has."""
+        there = np.bincount(self.codes[rows[self.rows]], minlength=len(self.values)) > 0
+        return sorted(str(value) for value in self.values[~there] if not (self.several and value == NOTHING))
+
+
+def assign_splits(
+    manifest: pd.DataFrame,
+    params: SplitParams,
+    seed: int,
+    labels: Sequence[Sequence[str]] | None = None,
+    n_labels: int = 2,
+) -> pd.DataFrame:
     """Return the split of every clip.
 
     The test set is what `params.test` selects, or else the highest fold, or else a drawn share; the
@@ -60,6 +96,10 @@ def assign_splits(manifest: pd.DataFrame, params: SplitParams, seed: int) -> pd.
         The section ``split``.
     seed
         Seeds all draws.
+    labels
+        The labels of each clip, none or more; None takes the column ``label`` for one.
+    n_labels
+        Different labels that there must be at least.
 
     Returns
     -------
@@ -74,10 +114,10 @@ def assign_splits(manifest: pd.DataFrame, params: SplitParams, seed: int) -> pd.
         When the query selects nothing or everything, a group would stand in two splits, a label would have no
         clips to train on, or there are too few clips or groups to draw from.
     """
-    _check_labels(manifest)
+    _check_labels(manifest, labels, n_labels)
     # All below is in the order of clip_id, in numbers: a sorted copy of the manifest would double its memory.
     order = np.asarray(manifest["clip_id"].argsort(kind="stable"))
-    label = _Classes.of(manifest["label"], order)
+    label = _Labels.of(manifest, labels, order)
     fold = _read_fold(manifest, params)
     group = _read_group(manifest, params, order)
     generator = np.random.default_rng(seed)
@@ -107,11 +147,13 @@ def assign_splits(manifest: pd.DataFrame, params: SplitParams, seed: int) -> pd.
             "fold": pd.Series(pd.NA, index=range(len(manifest)), dtype="Int64").array if fold is None else fold.array,
         }
     )
-    check_splits(manifest, splits, params.group)
+    check_splits(manifest, splits, params.group, labels)
     return splits
 
 
-def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, group: str | None) -> None:
+def check_splits(
+    manifest: pd.DataFrame, splits: pd.DataFrame, group: str | None, labels: Sequence[Sequence[str]] | None = None
+) -> None:
     """Check a finished table of splits against its manifest; without a group, recordings stay whole.
 
     Raises
@@ -131,7 +173,7 @@ def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, group: str | None
             "The splits do not hold every clip of the manifest exactly once. Make them again with: audioml run split"
         )
     split = _Classes.of(splits["split"], of_splits)
-    column = _group_column(manifest, group)
+    column = group_column(manifest, group)
     if column is not None:
         groups = _Classes.of(manifest[column], order)
         spread = np.sum([groups.occur(split.codes == code) for code in range(len(split.values))], axis=0)
@@ -141,24 +183,34 @@ def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, group: str | None
                 "Make the splits again with: audioml run split"
             )
     training = (splits["split"] == "train").to_numpy()[of_splits]
-    _check_training(_Classes.of(manifest["label"], order), training, "validation and test")
+    _check_training(_Labels.of(manifest, labels, order), training, "validation and test")
 
 
-def _check_labels(clips: pd.DataFrame) -> None:
+def _check_labels(clips: pd.DataFrame, given: Sequence[Sequence[str]] | None, n_labels: int) -> None:
     if clips["clip_id"].duplicated().any():
         twice = clips.loc[clips["clip_id"].duplicated(), "clip_id"].iloc[0]
         raise DatasetError(f"The clip {twice[:12]} is in the manifest twice. Make it again with: audioml run ingest")
     if missing := int(clips["label"].isna().sum()):
         raise DatasetError(f"{missing} clips have no label, so they cannot be split. See: audioml run validate")
-    labels = sorted(map(str, clips["label"].unique()))
-    if len(labels) < 2:
+    labels = sorted(map(str, clips["label"].unique()) if given is None else {label for own in given for label in own})
+    if len(labels) < n_labels:
         raise DatasetError(
-            f"A split needs at least 2 labels, but the manifest has {_some(labels) or 'no clips'} only. "
+            f"A split needs at least {n_labels} label{'s'[: n_labels > 1]}, but the manifest has "
+            f"{_some(labels) or ('no clips' if given is None else 'none')} only. "
             "Add recordings of another class, or correct data.pattern and data.label in params.yaml."
         )
 
 
-def _column(clips: pd.DataFrame, name: str, key: str) -> pd.Series[Any]:
+def check_column(clips: pd.DataFrame, name: str, key: str) -> pd.Series[Any]:
+    """Return the column that a key of params.yaml names.
+
+    Raises
+    ------
+    ParamsError
+        When there is no such column.
+    DatasetError
+        When a clip has no value there.
+    """
     if name not in clips:
         known = [str(column) for column in clips.columns]
         raise ParamsError(
@@ -178,13 +230,13 @@ def _read_fold(clips: pd.DataFrame, params: SplitParams) -> pd.Series[Any] | Non
     """Return whole-number folds as they are, and any others as their place in sorted order."""
     if params.fold is None:
         return None
-    values = _column(clips, params.fold, "split.fold")
+    values = check_column(clips, params.fold, "split.fold")
     if not pd.api.types.is_integer_dtype(values):
         values = pd.Series(pd.factorize(values, sort=True)[0])
     return values.astype("Int64")
 
 
-def _group_column(clips: pd.DataFrame, group: str | None) -> str | None:
+def group_column(clips: pd.DataFrame, group: str | None) -> str | None:
     """Return the column that stays whole: the one asked for, or the recordings if some have several clips."""
     if group is None and RECORDING in clips and clips[RECORDING].duplicated().any():
         return RECORDING
@@ -192,8 +244,8 @@ def _group_column(clips: pd.DataFrame, group: str | None) -> str | None:
 
 
 def _read_group(clips: pd.DataFrame, params: SplitParams, order: Codes) -> _Classes | None:
-    name = _group_column(clips, params.group)
-    return None if name is None else _Classes.of(_column(clips, name, "split.group"), order)
+    name = group_column(clips, params.group)
+    return None if name is None else _Classes.of(check_column(clips, name, "split.group"), order)
 
 
 def _select(clips: pd.DataFrame, order: Codes, query: str) -> Mask:
@@ -249,8 +301,8 @@ def _check_group_leak(group: _Classes | None, test: Mask, params: SplitParams) -
         )
 
 
-def _check_training(label: _Classes, training: Mask, elsewhere: str) -> None:
-    if lost := label.named(~label.occur(training)):
+def _check_training(label: _Labels, training: Mask, elsewhere: str) -> None:
+    if lost := label.lacking(training):
         raise DatasetError(
             f"{len(lost)} of {len(label.values)} labels have no clips to train on, all are in {elsewhere}: "
             f"{_some(lost)}. Add recordings of them, change the split's params, or leave these labels out of the "
@@ -259,7 +311,7 @@ def _check_training(label: _Classes, training: Mask, elsewhere: str) -> None:
 
 
 def _draw(
-    label: _Classes,
+    label: _Labels,
     group: _Classes | None,
     available: Mask,
     share: float,
@@ -267,12 +319,14 @@ def _draw(
     generator: np.random.Generator,
 ) -> Mask:
     """Draw a share of the available clips, with each label's share near it, and some left of every label."""
-    if group is None:
+    if group is None and not label.several:
         return _draw_clips(label, available, share, key, generator)
-    return _draw_groups(label.codes, group.codes, available, share, key, generator)
+    # A clip with several labels is a group of its own.
+    groups = np.arange(len(available)) if group is None else group.codes
+    return _draw_groups(label, groups, available, share, key, generator)
 
 
-def _draw_clips(label: _Classes, available: Mask, share: float, key: str, generator: np.random.Generator) -> Mask:
+def _draw_clips(label: _Labels, available: Mask, share: float, key: str, generator: np.random.Generator) -> Mask:
     drawn = np.zeros(len(available), dtype=bool)
     rows = np.flatnonzero(available)
     rows = rows[np.argsort(label.codes[rows], kind="stable")]
@@ -289,10 +343,11 @@ def _draw_clips(label: _Classes, available: Mask, share: float, key: str, genera
 
 
 def _draw_groups(
-    label: Codes, group: Codes, available: Mask, share: float, key: str, generator: np.random.Generator
+    label: _Labels, group: Codes, available: Mask, share: float, key: str, generator: np.random.Generator
 ) -> Mask:
-    groups, place = np.unique(group[available], return_inverse=True)
-    labels, column = np.unique(label[available], return_inverse=True)
+    pairs = available[label.rows]
+    groups, place = np.unique(group[label.rows[pairs]], return_inverse=True)
+    labels, column = np.unique(label.codes[pairs], return_inverse=True)
     # Sparse: of a million recordings, nearly all have one label.
     ones = np.ones(len(place), dtype=np.int64)
     counts = csr_array((ones, (place, column)), shape=(len(groups), len(labels)))

@@ -69,6 +69,9 @@ class Step:
     """Files and folders of the package whose change makes the step run again."""
     mapped: bool = False
     """True if Airflow spreads its items over mapped Airflow tasks."""
+    spawned: bool = False
+    """True if each of several items gets a command of its own, as training may start further processes by repeating
+    the command that it was started with."""
 
     def load(self) -> StepModule:
         """Import the step's module. Heavy: only processes that run the step do this."""

@@ -41,14 +41,20 @@ class EpochKeeper(Checkpoint):  # type: ignore[misc]
     stops where an undisturbed one does.
     """
 
-    def __init__(self, folder: Path, params: TrainingParams, tracker: Tracker) -> None:
-        self.folder, self.params, self.tracker = folder, params, tracker
+    def __init__(self, folder: Path, params: TrainingParams, tracker: Tracker, description: dict[str, Any]) -> None:
+        self.folder, self.params, self.tracker, self.description = folder, params, tracker, description
         self.history: History = []
         self._started = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this."""
         return {"history": self.history, "seconds": time.perf_counter() - self._started}
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say in each checkpoint which network it is of."""
+        checkpoint["network"] = self.description
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the history of a checkpoint, and the clock of its epoch."""
@@ -64,7 +70,8 @@ class EpochKeeper(Checkpoint):  # type: ignore[misc]
     ) -> None:
         """Save within the epoch; its end is saved when validation has run."""
         every, last = self.params.checkpoint_every_steps, batch_idx + 1 == trainer.num_training_batches
-        if every and trainer.global_step % every == 0 and not last:
+        ends_step = (batch_idx + 1) % self.params.accumulate_batches == 0
+        if every and ends_step and trainer.global_step % every == 0 and not last:
             trainer.save_checkpoint(self.folder / LAST)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +35,10 @@ class Features(Protocol):
         """The frames of each window."""
 
     @property
+    def offsets_s(self) -> NDArray[np.float64]:
+        """Where each window starts in its clip, in seconds."""
+
+    @property
     def shard_starts(self) -> NDArray[np.int64]:
         """The first window of each shard."""
 
@@ -41,10 +46,17 @@ class Features(Protocol):
     def quarantined(self) -> Mapping[str, str]:
         """The clips that could not be made into features, and why."""
 
+    @property
+    def samples(self) -> NDArray[np.int64]:
+        """The samples of each window that are stored; zeros where none are."""
+
     def take(
         self, indices: ArrayLike, fill: ArrayLike = 0.0, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         """Return the windows at these positions, float32 (n, bins, frames), shorter ones followed by `fill`."""
+
+    def take_audio(self, indices: ArrayLike, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the samples of these windows, float32 (n, samples), shorter ones followed by zeros."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +72,30 @@ class Windows:
     """One row a clip, as the task encodes them."""
     truth: NDArray[np.generic]
     """One row a clip, as the task compares them."""
+    frame_s: float = 1.0
+    """Seconds from one frame to the next; tasks that answer along time ask for it."""
+    encode: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
+    """What windows at these positions are trained for, one row a window; None where that is what `targets` says of
+    their clips."""
+
+    def targets_of(self, positions: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Return what is to be learned of some windows, one row a window."""
+        return self.targets[self.clips[positions]] if self.encode is None else self.encode(positions)
 
     @property
     def frames(self) -> NDArray[np.int32]:
         """Frames of each window."""
         return self.features.frames[self.rows]
+
+    @property
+    def offsets_s(self) -> NDArray[np.float64]:
+        """Where each window starts in its clip, in seconds."""
+        return self.features.offsets_s[self.rows]
+
+    @property
+    def durations_s(self) -> NDArray[np.float64]:
+        """Of each window, in seconds."""
+        return self.frames.astype(np.float64) * self.frame_s
 
     @property
     def shards(self) -> NDArray[np.int64]:
@@ -73,8 +104,26 @@ class Windows:
 
     @property
     def window_bytes(self) -> int:
-        """Of the average window's features."""
-        return max(1, int(4 * self.features.shape[0] * self.frames.mean()))
+        """Of the average window's features, and its audio where that is stored."""
+        numbers = self.features.shape[0] * self.frames.mean() + self.features.samples[self.rows].mean()
+        return max(1, int(4 * numbers))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is learned from which windows."""
+
+    task: ModuleType
+    task_params: Any
+    targets: dict[str, Any]
+    train: Windows
+    validation: Windows
+    n_quarantined: int
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a tracker is told before the first epoch."""
+        counts = {"train_clips": len(self.train.truth), "validation_clips": len(self.validation.truth)}
+        return counts | ({"quarantined_clips": self.n_quarantined} if self.n_quarantined else {})
 
 
 def select_windows(
@@ -97,6 +146,24 @@ def select_windows(
             "Make them with: audioml run featurize"
         )
     return Windows(features, rows, clips, targets, truth)
+
+
+def encode_along_time(
+    windows: Windows, task: ModuleType, task_params: Any, targets: dict[str, Any], frame_s: float
+) -> Windows:
+    """Return windows that know when their frames are, with targets of their own where the task encodes such."""
+    if not hasattr(task, "encode_windows"):
+        return replace(windows, frame_s=frame_s)
+    offsets_s, durations_s = windows.offsets_s, windows.frames.astype(np.float64) * frame_s
+
+    def encode(positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        truth = windows.truth[windows.clips[positions]]
+        encoded: NDArray[np.float32] = task.encode_windows(
+            task_params, targets, truth, offsets_s[positions], durations_s[positions]
+        )
+        return encoded
+
+    return replace(windows, frame_s=frame_s, encode=encode)
 
 
 def measure_bins(windows: Windows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

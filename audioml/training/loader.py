@@ -32,6 +32,10 @@ class Batch(NamedTuple):
     """int64 (n,): the clip of each window."""
     frames: Tensor
     """int32 (n,): the frames of each window before the silence."""
+    windows: Tensor
+    """int64 (n,): the position of each window among those that are read."""
+    audio: Tensor | None = None
+    """float32 (n, samples): what features were made of, shorter windows followed by zeros; where it is asked for."""
 
 
 _Ahead = deque[tuple[Indices, Future[Batch]]]
@@ -44,7 +48,12 @@ class WindowLoader:
     """
 
     def __init__(
-        self, windows: Windows, order: Order, silence: NDArray[np.float32] | None = None, pin_memory: bool = False
+        self,
+        windows: Windows,
+        order: Order,
+        silence: NDArray[np.float32] | None = None,
+        pin_memory: bool = False,
+        with_audio: bool = False,
     ) -> None:
         """Read `windows` in `order`.
 
@@ -54,8 +63,10 @@ class WindowLoader:
             What follows shorter windows, one number a bin; not needed where all are of one length.
         pin_memory
             Put batches where a GPU can fetch them by itself.
+        with_audio
+            Read the windows' samples, too.
         """
-        self.windows, self.order, self.pin_memory = windows, order, pin_memory
+        self.windows, self.order, self.pin_memory, self.with_audio = windows, order, pin_memory, with_audio
         self.silence = np.zeros(1, np.float32) if silence is None else silence
         self._epoch = self._n_done = 0
 
@@ -116,5 +127,12 @@ class WindowLoader:
         shape = (len(rows), windows.features.shape[0], int(frames.max()))
         features = torch.empty(shape, dtype=torch.float32, pin_memory=self.pin_memory)
         windows.features.take(rows, self.silence, features.numpy())
-        others = [torch.from_numpy(values) for values in (windows.targets[clips], clips, frames)]
-        return Batch(features, *(values.pin_memory() if self.pin_memory else values for values in others))
+        others = [torch.from_numpy(values) for values in (windows.targets_of(positions), clips, frames, positions)]
+        batch = Batch(features, *(values.pin_memory() if self.pin_memory else values for values in others))
+        return batch._replace(audio=self._read_audio(rows)) if self.with_audio else batch
+
+    def _read_audio(self, rows: Indices) -> Tensor:
+        shape = (len(rows), int(self.windows.features.samples[rows].max()))
+        audio = torch.empty(shape, dtype=torch.float32, pin_memory=self.pin_memory)
+        self.windows.features.take_audio(rows, audio.numpy())
+        return audio

@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audioml.params import Section, TrainingParams
-from audioml.plugins import load_plugin
+from audioml.tasks._outputs import divide, join, merge_windows, stack, sum_scores
+from audioml.training.adapt import still_parts
+from audioml.training.augmentation import Augmenter
+from audioml.training.averaging import first_averaged_epoch
+from audioml.training.balance import mean_loss, split_weights
 from audioml.training.data import Windows
 from audioml.training.loader import Batch
 from audioml.training.network import Network
@@ -31,19 +35,20 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         task: ModuleType,
         task_params: Section,
         targets: dict[str, Any],
-        augment: list[tuple[str, Section]],
+        augmenter: Augmenter,
         training: TrainingParams,
         validation: Windows,
-        steps_per_epoch: int,
+        batches_per_epoch: int,
         seed: int,
     ) -> None:
         super().__init__()
         self.network = network
         self.task, self.task_params, self.targets = task, task_params, targets
-        self.augmentations = [(load_plugin("augment", name), section) for name, section in augment]
+        self.augmenter = augmenter
         self.training_params = training
         self.validation = validation
-        self.steps_per_epoch = steps_per_epoch
+        self.batches_per_epoch = batches_per_epoch
+        self.still_parts = still_parts(network, training)
         self.seed = seed
         self.metrics: dict[str, float] = {}
         """Of the last epoch: train_loss, val_loss, val_<primary metric>, learning_rate."""
@@ -53,22 +58,36 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
     def on_train_epoch_start(self) -> None:
         """Start the sums of the epoch, and its order. A fit that is taken up in mid-epoch has both from there."""
         self._loss_sum = torch.zeros(2, dtype=torch.float64)
+        for part in self.still_parts:
+            part.eval()
         # Lightning tells samplers of torch's own loader only.
         self.trainer.train_dataloader.set_epoch(self.current_epoch)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of an augmented batch."""
-        features, targets = batch.features, batch.targets
         where = (self.current_epoch, batch_index, self.global_rank)
         # Dropout draws from the global generator, as do Lightning and the loaders, and at other moments in a
         # resumed run: so it is seeded at every step.
         torch.manual_seed(derive_seed(self.seed, "dropout", *where))
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "augment", *where))
-        for augmentation, section in self.augmentations:
-            features, targets = augmentation.apply(section, features, targets, generator)
-        loss: Tensor = self.task.loss(self.task_params, self.network(features), targets)
+        features, targets = self.augmenter(batch, generator)
+        loss = self._loss(self.network(features), targets)
         self._loss_sum += torch.tensor([float(loss.detach()) * len(features), len(features)], dtype=torch.float64)
-        return loss
+        if self.training_params.l1:
+            loss = loss + self.training_params.l1 * sum(p.abs().sum() for p in self.network.parameters() if p.ndim > 1)
+        return loss * self._share_of_step(batch_index)
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.training_params.class_weights == "none":
+            loss: Tensor = self.task.loss(self.task_params, outputs, targets)
+            return loss
+        targets, weights = split_weights(targets)
+        return mean_loss(self.task.losses(self.task_params, outputs, targets), weights)
+
+    def _share_of_step(self, batch_index: int) -> float:
+        """Return what makes Lightning's division by `accumulate_batches` right where a step has fewer, at the end."""
+        n = self.training_params.accumulate_batches
+        return n / min(n, self.batches_per_epoch - batch_index // n * n)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the sums of the epoch so far, those of each process; all processes call this."""
@@ -83,20 +102,21 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
             self._loss_sum = sums[self.global_rank].clone()
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the outputs of the epoch before."""
+        """Forget the outputs of the epoch before, and let all processes judge the statistics that are saved."""
         self._outputs = []
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Keep the raw outputs; they are judged per clip when all are there."""
-        self._outputs.append((self.network(batch.features).float().cpu(), batch.clips.cpu()))
+        self._outputs.append((self.network(batch.features).float().cpu(), batch.windows.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Measure the loss over windows and the task's primary metric over clips, over all processes."""
         sums = torch.cat([self._loss_sum, torch.zeros(4, dtype=torch.float64)])
         if self._outputs:
-            outputs = torch.cat([o for o, _ in self._outputs])
-            clips = torch.cat([c for _, c in self._outputs]).numpy()
-            sums[2:] = torch.tensor([*self._sum_loss(outputs, clips), *self._sum_scores(outputs.numpy(), clips)])
+            sums[2:] = torch.tensor([*self._sum_losses(), *self._sum_scores()])
         if self.trainer.world_size > 1:
             # Some devices have no float64, and the sums are of few numbers.
             sums = self.all_gather(sums.to(self.device, torch.float32)).sum(dim=0).double().cpu()
@@ -104,37 +124,66 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self.metrics = {
             "train_loss": train_loss / max(n_train, 1.0),
             "val_loss": val_loss / n_val,
-            f"val_{self.task.PRIMARY}": score / weight,
+            f"val_{self.task.PRIMARY}": divide(score, weight),
             "learning_rate": float(self.trainer.optimizers[0].param_groups[0]["lr"]),
         }
 
-    def _sum_loss(self, outputs: Tensor, clips: np.ndarray[Any, Any]) -> tuple[float, float]:
-        targets = torch.from_numpy(self.validation.targets[clips])
-        return float(self.task.loss(self.task_params, outputs, targets)) * len(outputs), float(len(outputs))
+    def _sum_losses(self) -> tuple[float, float]:
+        loss, n = 0.0, 0
+        for outputs, windows in self._outputs:
+            targets = torch.from_numpy(self.validation.targets_of(windows.numpy()))
+            loss += float(self._loss(outputs, targets)) * len(outputs)
+            n += len(outputs)
+        return loss, float(n)
 
-    def _sum_scores(self, outputs: np.ndarray[Any, Any], clips: np.ndarray[Any, Any]) -> tuple[float, float]:
-        order = np.unique(clips)
-        merged = np.stack([self.task.merge_outputs(outputs[clips == clip]) for clip in order])
-        score, weight = self.task.score_clips(self.targets, self.validation.truth[order], merged).sum(axis=0)
-        return float(score), float(weight)
+    def _sum_scores(self) -> tuple[float, float]:
+        """Return numerator and denominator of the primary metric.
+
+        Where it is no ratio of sums over clips, several processes give the mean of theirs.
+        """
+        validation = self.validation
+        outputs = join([outputs.numpy() for outputs, _ in self._outputs])
+        windows = torch.cat([windows for _, windows in self._outputs]).numpy()
+        order = np.lexsort((windows, validation.clips[windows]))
+        clips, starts = np.unique(validation.clips[windows[order]], return_index=True)
+        offsets_s, durations_s = (values[windows] for values in (validation.offsets_s, validation.durations_s))
+        merged = stack(
+            [
+                merge_windows(self.task, self.targets, outputs[chosen], offsets_s[chosen], durations_s[chosen])
+                for chosen in np.split(order, starts[1:])
+            ]
+        )
+        return sum_scores(self.task, self.targets, validation.truth[clips], merged)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW, and a schedule by step: linear warm-up, then half a cosine (Loshchilov and Hutter 2017).
-
-        Biases and the scales of normalisations are not decayed.
-        """
+        """Return AdamW and its schedule; SWA averages where the learning rate is held."""
         params = self.training_params
-        kernels = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": kernels, "weight_decay": params.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=params.learning_rate)
-        n_steps = params.max_epochs * self.steps_per_epoch
-        n_warmup = min(round(params.warmup_epochs * self.steps_per_epoch), n_steps // 2)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate_share(s, n_warmup, n_steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        steps_per_epoch = -(-self.batches_per_epoch // params.accumulate_batches)
+        held = first_averaged_epoch(params) if params.average == "swa" else params.max_epochs
+        return make_optimizer(self.network, params, params.max_epochs, steps_per_epoch, held)
+
+
+def make_optimizer(
+    network: nn.Module, params: TrainingParams, n_epochs: int, steps_per_epoch: int, held_from_epoch: int
+) -> dict[str, Any]:
+    """Return AdamW, and a schedule by step: linear warm-up, then half a cosine (Loshchilov and Hutter 2017).
+
+    Biases and the scales of normalisations are not decayed, and what is frozen is left out. From an epoch on (from 0)
+    the learning rate may be held.
+    """
+    trained = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": params.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=params.learning_rate)
+    n_steps = n_epochs * steps_per_epoch
+    n_warmup = min(round(params.warmup_epochs * steps_per_epoch), n_steps // 2)
+    held_from = max(n_warmup, held_from_epoch * steps_per_epoch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_share(min(step, held_from), n_warmup, n_steps)
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def learning_rate_share(step: int, n_warmup: int, n_steps: int) -> float:

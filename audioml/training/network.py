@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from audioml.errors import ParamsError
 from audioml.params import FILE_NAME, Params
 from audioml.plugins import load_plugin
+from audioml.training.adapt import add_low_rank, is_adapted, merge_low_rank
 from audioml.training.seeds import derive_seed
 
 
@@ -36,7 +38,11 @@ class Network(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map float32 (n, bins, frames) to the head's outputs."""
-        return cast(Tensor, self.head(self.model((features - self.mean) / self.std)))
+        return cast(Tensor, self.head(self.model(self.standardise(features))))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Map float32 (n, bins, frames) to what the model sees, of the same shape."""
+        return (features - self.mean) / self.std
 
     @property
     def n_parameters(self) -> int:
@@ -53,23 +59,53 @@ def build_network(params: Params, targets: dict[str, Any], input_shape: tuple[in
         When the model needs windows of one length, and these have each their own.
     """
     torch.manual_seed(derive_seed(params.seed, "weights"))
+    model = load_model(params, input_shape).build(params.plugin_section("models"), input_shape)
+    task = load_plugin("tasks", params.task.name)
+    head = task.build_head(params.plugin_section("tasks"), targets, model.width)
+    return Network(model, head, input_shape[0])
+
+
+def build_fitted_network(params: Params, arrays: dict[str, Tensor], bins: int) -> Network:
+    """Return the network of a model that was fitted without gradient descent, ready for inference.
+
+    It has the model only: features are not standardised, and its outputs, log-probabilities, need no head.
+    """
+    plugin = load_plugin("models", params.model.name)
+    return Network(plugin.build_fitted(params.plugin_section("models"), arrays), nn.Identity(), bins).eval()
+
+
+def is_fitted(params: Params) -> bool:
+    """Tell whether the model is fitted without gradient descent: its plug-in has `fit` in place of `build`."""
+    return hasattr(load_plugin("models", params.model.name), "fit")
+
+
+def load_model(params: Params, input_shape: tuple[int, int | None]) -> ModuleType:
+    """Return the plug-in of the model.
+
+    Raises
+    ------
+    ParamsError
+        When the model needs windows of one length, and these have each their own.
+    """
     plugin = load_plugin("models", params.model.name)
     if input_shape[1] is None and getattr(plugin, "FIXED_FRAMES", False):
         raise ParamsError(
             f"{FILE_NAME}: the model {params.model.name!r} needs windows of one length, but 'features.length' is "
             "'whole', so each clip has its own. Set features.length to pad or segment, or choose another model."
         )
-    model = plugin.build(params.plugin_section("models"), input_shape)
-    task = load_plugin("tasks", params.task.name)
-    head = task.build_head(params.plugin_section("tasks"), targets, model.width)
-    return Network(model, head, input_shape[0])
+    return plugin
 
 
 def load_network(
     params: Params, checkpoint: Path, targets: dict[str, Any], input_shape: tuple[int, int | None]
 ) -> Network:
-    """Return the network with the weights of a checkpoint, ready for inference."""
-    network = build_network(params, targets, input_shape)
+    """Return the network with the weights of a checkpoint, low-rank changes merged into them, ready for inference."""
     weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    if is_fitted(params):
+        return build_fitted_network(params, weights, input_shape[0])
+    network = build_network(params, targets, input_shape)
+    if is_adapted(weights):
+        add_low_rank(network.model, params.training.rank, params.seed)
     network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
+    merge_low_rank(network.model)
     return network.eval()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioml.errors import DatasetError
+from audioml.training.balance import draw_repeats
 from audioml.training.seeds import derive_seed
 
 SHUFFLE_BYTES = 1 << 30
@@ -39,6 +40,7 @@ class ShuffledOrder:
 
     Shards come in an order drawn for the epoch, and windows are shuffled within runs of shards. Where windows differ
     in frames, those of a batch are of similar length, as are the batches that all processes take at the same step.
+    With `classes`, an epoch has as many windows, but of each class equally many: those of small classes come again.
 
     Raises
     ------
@@ -57,6 +59,8 @@ class ShuffledOrder:
     seed: int
     rank: int = 0
     n_ranks: int = 1
+    classes: Indices | None = None
+    """`(n,)`: the class of each window, to draw all classes alike."""
 
     def __post_init__(self) -> None:
         if len(self.frames) < self.n_ranks:
@@ -88,10 +92,13 @@ class ShuffledOrder:
         drawn = generator.permutation(len(starts))
         ends = np.append(starts[1:], len(self.shards))
         sizes_bytes = (ends - starts)[drawn] * self.window_bytes
+        repeats = None if self.classes is None else draw_repeats(self.classes, generator)
         run_of_shard = (np.cumsum(sizes_bytes) - sizes_bytes) // SHUFFLE_BYTES
         order = []
         for run in np.unique(run_of_shard):
             windows = np.concatenate([np.arange(starts[i], ends[i]) for i in drawn[run_of_shard == run]])
+            if repeats is not None:
+                windows = np.repeat(windows, repeats[windows])
             generator.shuffle(windows)
             order.append(windows)
         return np.concatenate(order)

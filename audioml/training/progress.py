@@ -36,7 +36,9 @@ class ProgressLines(pl.Callback):  # type: ignore[misc]
         batches = trainer.num_training_batches
         done = trainer.global_step
         if done > 0:
-            epochs, rest = divmod(done, batches)
+            epochs, rest = divmod(done, -(-batches // trainer.accumulate_grad_batches))
+            rest *= trainer.accumulate_grad_batches
+            done = epochs * batches + rest
             where = f" and {rest}/{batches} batches" if rest else ""
             self.console.print(f"resumes after epoch {epochs}/{self.max_epochs}{where}", markup=False)
         total = self.max_epochs * batches

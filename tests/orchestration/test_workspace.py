@@ -178,3 +178,19 @@ def test_a_landing_zone_is_partitioned(folder, tones, tmp_path):
         create_workspace(tmp_path / "other", Choices(source=str(tmp_path / "landing"), partition="%Y/%m"))
     with pytest.raises(ParamsError, match=r"'data.partition' is 'days'"):
         create_workspace(tmp_path / "other", Choices(source=str(tmp_path / "landing"), partition="days"))
+
+
+def test_a_table_of_events_is_for_detection(folder, tmp_path):
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(70 * 8000), 8000)
+    rows = ["filename\tonset\toffset\tevent_label", "a.wav\t1\t2.5\towl", "a.wav\t60\t61\tfox", "b.wav\t\t\t"]
+    (tmp_path / "events.tsv").write_text("\n".join(rows) + "\n")
+    created = create_workspace(folder, Choices(source=str(tmp_path / "events.tsv")))
+    params = load_params(folder)
+    assert (params.data.layout, params.task.name) == ("events", "detection")
+    assert "2 recordings, 2 labels (fox, owl)" in "\n".join(created.findings)
+    # Recordings of any length are answered for through windows.
+    assert params.features.model_dump()["length"] == "segment"
+    assert params.features.model_dump()["duration_s"] == 5.0
+    assert params.ingest.segment.name == "fixed"
+    assert yaml.safe_load((folder / "params.yaml").read_text())["task"]["alarms"] == []

@@ -81,12 +81,22 @@ def test_train_watches_all_that_the_package_carries():
     assert "store" in find_step("train").code
 
 
-@pytest.mark.parametrize("name", plugin_names("features"))
-def test_helpers_of_features_are_watched(name):
-    folder = Path(audioml.__file__).parent / "features"
+def find_helpers(kind: str, name: str) -> set[str]:
+    """Return the files of its kind that a plug-in imports, directly or not."""
+    folder = Path(audioml.__file__).parent / kind
     to_read, helpers = [f"{name}.py"], set()
     while to_read:
-        imported = re.findall(r"^from audioml\.features\.(\w+) import", (folder / to_read.pop()).read_text(), re.M)
+        imported = re.findall(rf"^from audioml\.{kind}\.(\w+) import", (folder / to_read.pop()).read_text(), re.M)
         to_read += [f"{module}.py" for module in imported if module not in helpers]
         helpers |= set(imported)
-    assert {f"features/{module}.py" for module in helpers} <= set(INFERENCE_CODE)
+    return {f"{kind}/{module}.py" for module in helpers}
+
+
+@pytest.mark.parametrize("name", plugin_names("features"))
+def test_helpers_of_features_are_watched(name):
+    assert find_helpers("features", name) <= set(INFERENCE_CODE)
+
+
+@pytest.mark.parametrize("name", plugin_names("models"))
+def test_helpers_of_models_are_watched(name):
+    assert find_helpers("models", name) <= set(find_step("train").code)

@@ -277,3 +277,46 @@ def test_check_finds_a_leak() -> None:
     check_splits(manifest, splits, None)
     with pytest.raises(DatasetError, match="exactly once"):
         check_splits(manifest, splits.iloc[1:], None)
+
+
+def draw_tags(n: int, seed: int = 0) -> tuple[pd.DataFrame, list[list[str]]]:
+    """Clips with one tag in two, one in five, one in twenty; a third have none of them."""
+    rng = np.random.default_rng(seed)
+    has = rng.random((n, 3)) < [0.5, 0.2, 0.05]
+    tags = [[name for name, there in zip(("dog", "rain", "siren"), row, strict=True) if there] for row in has]
+    ids = [f"{i * 7919 % 100_003:064x}" for i in range(n)]
+    return pd.DataFrame({"clip_id": ids, "label": [";".join(own) or "(none)" for own in tags]}), tags
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_tag_has_its_share_in_each_split(seed: int) -> None:
+    manifest, tags = draw_tags(600, seed)
+    splits = assign_splits(manifest, SplitParams(test_share=0.2, validation_share=0.25), seed, tags, 1)
+    for name, wanted in (("test", 0.2), ("validation", 0.2), ("train", 0.6)):
+        here = (splits["split"] == name).to_numpy()
+        for tag in ("dog", "rain", "siren", None):
+            has = np.array([tag in own if tag else not own for own in tags])
+            assert (has & here).sum() == pytest.approx(wanted * has.sum(), abs=0.03 * has.sum() + 2)
+
+
+def test_groups_of_tagged_clips_stay_whole() -> None:
+    manifest, tags = draw_tags(300)
+    manifest["group"] = np.arange(300) // 6
+    splits = assign_splits(manifest, SplitParams(group="group"), 0, tags, 1)
+    assert splits["split"].groupby(manifest["group"]).nunique().max() == 1
+    assert set(splits["split"]) == {"train", "validation", "test"}
+
+
+def test_a_tag_without_training_clips_is_named_but_none_is_no_tag() -> None:
+    manifest, tags = draw_tags(200)
+    manifest["hard"] = [own in ([], ["siren"]) or "siren" in own for own in tags]
+    with pytest.raises(DatasetError, match=r"1 of 4 labels have no clips to train on.*: siren\."):
+        assign_splits(manifest, SplitParams(test="hard"), 0, tags, 1)
+
+
+def test_one_tag_is_enough_where_the_task_says_so() -> None:
+    manifest, tags = draw_tags(60)
+    ones = [["dog"] if own else [] for own in tags]
+    assert set(assign_splits(manifest, SplitParams(), 0, ones, 1)["split"]) == {"train", "validation", "test"}
+    with pytest.raises(DatasetError, match="at least 2 labels, but the manifest has dog only"):
+        assign_splits(manifest, SplitParams(), 0, ones, 2)

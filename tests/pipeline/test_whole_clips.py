@@ -36,7 +36,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     def training_run(ctx: Context, run_id: str | None = None) -> Iterator[Run]:
         yield Run()
 
-    def save(folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes) -> None:
+    def save(folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes, **_: Any) -> None:
         (folder / "artifacts").mkdir(parents=True)
         shutil.copyfile(onnx, folder / "artifacts" / "model.onnx")
         write_json(folder / "artifacts" / "model.json", description)

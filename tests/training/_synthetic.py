@@ -26,14 +26,30 @@ class MemoryFeatures:
     quarantined: dict[str, str] = field(default_factory=dict)
     taken: list[int] = field(default_factory=list)
     """All rows that were taken, in order."""
+    audio: list[np.ndarray] = field(default_factory=list)
+    """One array a window; none where no audio is kept."""
 
     @property
     def frames(self) -> np.ndarray:
         return np.array([window.shape[1] for window in self.windows], np.int32)
 
     @property
+    def offsets_s(self) -> np.ndarray:
+        return np.zeros(len(self.windows))
+
+    @property
     def shard_starts(self) -> np.ndarray:
         return np.arange(0, len(self.windows), SHARD_WINDOWS)
+
+    @property
+    def samples(self) -> np.ndarray:
+        return np.array([len(samples) for samples in self.audio] or [0] * len(self.windows), np.int64)
+
+    def take_audio(self, indices: Any, out: np.ndarray) -> np.ndarray:
+        out[:] = 0
+        for padded, i in zip(out, indices, strict=True):
+            padded[: len(self.audio[i])] = self.audio[i]
+        return out
 
     def take(self, indices: Any, fill: Any = 0.0, out: np.ndarray | None = None) -> np.ndarray:
         self.taken += np.asarray(indices).tolist()

@@ -103,4 +103,4 @@ def test_an_error_while_reading_reaches_who_asks(monkeypatch: pytest.MonkeyPatch
 def test_batches_for_a_gpu_are_pinned() -> None:
     _, loader = make_loader(frames=(8, 12))
     loader.pin_memory = True
-    assert all(tensor.is_pinned() for batch in loader for tensor in batch)
+    assert all(tensor.is_pinned() for batch in loader for tensor in batch if tensor is not None)

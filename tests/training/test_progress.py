@@ -36,6 +36,8 @@ def test_terminal_gets_every_epoch() -> None:
 )
 def test_a_fit_that_is_taken_up_says_where(step: int, where: str) -> None:
     out = io.StringIO()
-    trainer = SimpleNamespace(num_training_batches=2, current_epoch=step // 2, global_step=step)
+    trainer = SimpleNamespace(
+        num_training_batches=2, accumulate_grad_batches=1, current_epoch=step // 2, global_step=step
+    )
     ProgressLines(5, Console(file=out, width=100, highlight=False)).on_train_start(trainer, None)
     assert out.getvalue() == where

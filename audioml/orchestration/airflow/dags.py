@@ -3,7 +3,7 @@
 A workspace called NAME has five DAGs. Four hand on to each other by assets: `NAME.ingest`, which is scheduled by the
 clock or by new recordings, `NAME.features`, `NAME.train` and `NAME.promote`. `NAME` is all of it in one, for a person
 who presses a button; it updates the last asset only, so that it starts none of the four. (Where people approve, it
-leaves that to `NAME.promote`.)
+leaves that to `NAME.promote`.) One whose params say what to search (`tune.space`) has `NAME.tune` too.
 
 Each begins with the Airflow task `begin`, a setup that waits until no other run works in the workspace, and finishes
 with `end`, its teardown. One that finds nothing to do skips everything between the two.
@@ -21,7 +21,7 @@ from airflow.sdk import DAG, Param, TriggerRule
 from audioml.errors import ParamsError
 from audioml.orchestration.airflow.alerts import deadline_alerts, failure_callbacks
 from audioml.orchestration.airflow.assets import CHAMPION, DATASET, FEATURES, MODEL, workspace_asset
-from audioml.orchestration.airflow.form import run_form
+from audioml.orchestration.airflow.form import OVERRIDES, run_form
 from audioml.orchestration.airflow.lease import PUBLISH, BeginOperator, EndOperator
 from audioml.orchestration.airflow.links import report_url
 from audioml.orchestration.airflow.operators import PublishOperator
@@ -29,6 +29,7 @@ from audioml.orchestration.airflow.promotion import add_promotion
 from audioml.orchestration.airflow.retries import retry_arguments
 from audioml.orchestration.airflow.schedules import ingest_schedule, partition_form
 from audioml.orchestration.airflow.step_group import add_step
+from audioml.orchestration.airflow.tuning import TUNE, add_tuning
 from audioml.orchestration.run_params import load_own_params
 from audioml.orchestration.workspaces import check_name
 from audioml.params import Params
@@ -80,11 +81,14 @@ def build_dags(workspace: str | Path | None = None, *, dag_file: str | Path | No
     folder = Path(workspace or Path(dag_file or "").absolute().parents[1])
     try:
         params = load_own_params(folder)
-        check_name(folder, params.name, [stage.name for stage in STAGES] + [PROMOTE])
+        check_name(folder, params.name, [stage.name for stage in STAGES] + [PROMOTE, TUNE])
         stages = [build_stage(folder, params, stage) for stage in STAGES]
     except ParamsError as error:
         raise ParamsError(f"{folder}: {error}") from None
-    return {dag.dag_id: dag for dag in [*stages, build_promote(folder, params), build_chain(folder, params)]}
+    dags = [*stages, build_promote(folder, params), build_chain(folder, params)]
+    if params.tune.space:
+        dags.append(build_tune(folder, params))
+    return {dag.dag_id: dag for dag in dags}
 
 
 def build_stage(folder: Path, params: Params, stage: Stage) -> DAG:
@@ -104,6 +108,20 @@ def build_promote(folder: Path, params: Params) -> DAG:
     # A question that nobody answers must not keep newer challengers from being asked about.
     dag.max_active_runs = OPEN_QUESTIONS
     add_promotion(dag, folder, params, [workspace_asset(params, CHAMPION)])
+    return dag
+
+
+def build_tune(folder: Path, params: Params) -> DAG:
+    """Build the DAG of the search for params, which people start. It reads features, so it holds the workspace."""
+    form = {OVERRIDES: run_form(params)[OVERRIDES]}
+    dag = _make_dag(folder, params, f"{params.name}.{TUNE}", "a search for params", schedule=None, form=form)
+    common: dict[str, Any] = {"workspace": str(folder), "produces": None}
+    with dag:
+        begin = BeginOperator(task_id="begin", defaults=params, steps=[], **common)
+        begin.as_setup()
+        end = EndOperator(task_id="end", **common)
+        end.as_teardown(setups=begin)
+    add_tuning(dag, folder, params, begin, end)
     return dag
 
 

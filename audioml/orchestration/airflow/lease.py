@@ -41,7 +41,8 @@ class BeginOperator(RunsAudioml, BaseSensorOperator):  # type: ignore[misc]
     """Wait until no other run works in the workspace, put this run's params in place, and ask what is to do.
 
     Ends as skipped, and all after it with it, when none of the DAG's steps has anything to do and the last event of
-    its asset told of what there is. A sensor that is rescheduled, so that waiting takes no worker.
+    its asset told of what there is; a DAG without steps is not asked. A sensor that is rescheduled, so that waiting
+    takes no worker.
     """
 
     def __init__(
@@ -91,6 +92,8 @@ class BeginOperator(RunsAudioml, BaseSensorOperator):  # type: ignore[misc]
             self.run_audioml("runs", "begin", holder.key, *options)
         else:
             begin_run(Path(self.workspace), holder.key, [])
+        if not self.steps:
+            return
         partition = partition_options(self._defaults, context) if "ingest" in self.steps else []
         decisions = json.loads(self.run_audioml("plan", "--json", *partition, capture=True))
         to_do = {name: "; ".join(d["reasons"]) for name, d in decisions.items() if d["run"] and name in self.steps}

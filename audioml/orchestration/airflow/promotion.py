@@ -1,6 +1,6 @@
 """Promotion as a task group: compare the challenger with the champion, ask a person if so wished, move the alias.
 
-It acts on the registry alone, so that it needs no lease of the workspace: a question may wait for days.
+It changes the registry alone, so that it needs no lease of the workspace: a question may wait for days.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from audioml.params import Params
 GROUP = "promote"
 NO_FIGURES = ("_low", "_high", "_n", "_left_out")
 """Ends of the names of what stands beside the metrics: bounds of the interval, numbers of clips."""
+JUDGED, NEUTRAL = ("test_", "validation_", "noise_", "folds_"), ("_rejected_share", "folds_std")
+"""Beginnings of the names of metrics that are better in the primary one's direction, and ends of those that are not."""
 MAX_LABELS = 20
 """Metrics of single labels that are shown."""
 
@@ -155,24 +157,32 @@ def describe_comparison(found: dict[str, Any], report: str) -> str:
     rows = [row for row in found["metrics"] if not row[0].endswith(NO_FIGURES)]
     labels = [row for row in rows if "/" in row[0]]
     shown = [row for row in rows if "/" not in row[0]] + labels[:MAX_LABELS]
+    paired = found["paired"]
+    decides = found["primary"] if paired is None else f"{found['primary']} on the same {paired['n']} clips"
+    if paired:
+        shown = [[decides, paired["ours"], paired["theirs"]], *shown]
     table = [
-        _row(f"{name} (decides)" if name == found["primary"] else name, ours, theirs, found["higher_is_better"])
+        _row(f"{name} (decides)" if name == decides else name, ours, theirs, found["higher_is_better"])
         for name, ours, theirs in shown
     ]
     notes = [found["reason"]]
+    if found["not_paired"]:
+        notes.append(f"Not compared on the same clips: {found['not_paired']}")
     if len(labels) > MAX_LABELS:
         notes.append(f"{len(labels) - MAX_LABELS} more labels are in the report.")
+    measured = "The other rows were measured" if paired else "They were measured"
     if found["same_dataset"] is False:
-        notes.append("**They were measured on different datasets**, so that the figures can't simply be compared.")
+        notes.append(f"**{measured} on different datasets**, so that the figures can't simply be compared.")
     elif found["same_test_set"] is False:
-        notes.append("**They were measured on different test sets** of one dataset.")
+        notes.append(f"**{measured} on different test sets** of one dataset.")
     pages = [f"[{name}]({url})" for name, url in _pages(challenger, champion, report) if url]
     return "\n".join([header, "|---|---|---|", *table, "", *notes, "", " · ".join(pages)])
 
 
 def _row(name: str, ours: float | None, theirs: float | None, higher_is_better: bool) -> str:
     cells = ["–" if value is None else f"{value:.4g}" for value in (ours, theirs)]
-    if ours is not None and theirs is not None and ours != theirs:
+    directed = name.startswith(JUDGED) and not name.endswith(NEUTRAL)
+    if directed and ours is not None and theirs is not None and ours != theirs:
         better = 0 if (ours > theirs) == higher_is_better else 1
         cells[better] = f"**{cells[better]}**"
     shown = name.replace("|", "\\|").replace("_", "\\_")

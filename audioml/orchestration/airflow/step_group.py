@@ -4,8 +4,8 @@ The first Airflow task asks DVC whether the step must run and ends as skipped, w
 records the outputs for DVC. Trigger rules: the first takes ``none_failed``, so that it decides for itself after a
 skipped step but not after a failed one; what follows within the step is skipped or fails with it.
 
-A mapped step does its items in mapped Airflow tasks. `recheck` runs however these end, and gives what failed to
-`retry`, which does it once more, one item an Airflow task.
+A mapped step, and training with folds, does its items in mapped Airflow tasks. `recheck` runs however these end, and
+gives what failed to `retry`, which does it once more, one item an Airflow task.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ def add_step(dag: DAG, step: Step, folder: Path, params: Params, *, first_rule: 
     dvc = {**common, "pool": airflow.pools.dvc}
     with dag, TaskGroup(step.name, tooltip=step.summary):
         record = RecordOperator(task_id="record", **dvc)
-        if not step.mapped:
-            first = RunOperator(task_id="run", trigger_rule=first_rule, **{**common, **_training(step, params)})
+        if not (step.mapped or has_folds(step, params)):
+            training = training_arguments(params) if step.name == "train" else {}
+            first = RunOperator(task_id="run", trigger_rule=first_rule, **{**common, **training})
             first >> record
             return first, record
         plan = PlanOperator(task_id="plan", trigger_rule=first_rule, **dvc)
@@ -72,6 +73,7 @@ def add_step(dag: DAG, step: Step, folder: Path, params: Params, *, first_rule: 
             "execution_timeout": timedelta(hours=airflow.item_timeout_h),
             "map_index_template": MAP_LABEL,
             "max_active_tis_per_dag": airflow.max_parallel_items,
+            **(training_arguments(params) if step.name == "train" else {}),
         }
         # Nobody is told of an item that fails here: `recheck` judges how many did, and `retry` does them again.
         work = WorkOperator.partial(task_id="work", **items, on_failure_callback=None).expand(batch=plan.output)
@@ -93,10 +95,13 @@ def add_step(dag: DAG, step: Step, folder: Path, params: Params, *, first_rule: 
         return plan, record
 
 
-def _training(step: Step, params: Params) -> dict[str, Any]:
+def has_folds(step: Step, params: Params) -> bool:
+    """Tell whether a step trains the models of several folds, each in a mapped Airflow task."""
+    return step.spawned and params.split.folds is not None
+
+
+def training_arguments(params: Params) -> dict[str, Any]:
     """Return what is different for training: its time, the pool that counts GPUs, the queue of workers with one."""
-    if step.name != "train":
-        return {}
     training, airflow = params.training, params.airflow
     arguments: dict[str, Any] = {"execution_timeout": timedelta(hours=airflow.train_timeout_h)}
     if training.accelerator == "cpu":

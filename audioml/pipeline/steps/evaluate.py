@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import audioml
 from audioml.errors import StepError
-from audioml.evaluation.intervals import Interval, bootstrap_interval
+from audioml.evaluation.calibration import Calibration, judge_calibration
+from audioml.evaluation.cost import Cost
+from audioml.evaluation.explanation import Explanation
+from audioml.evaluation.folds import CrossValidation, draw_folds, judge_folds
+from audioml.evaluation.intervals import Grouping, Interval, group_clips, make_intervals
 from audioml.evaluation.mistakes import rank_mistakes, show_mistake
-from audioml.evaluation.outputs import check_audio_path, predict_stored
-from audioml.evaluation.plots import draw_training_curves, to_svg
+from audioml.evaluation.outputs import check_audio_path
+from audioml.evaluation.plots import draw_reliability, draw_robustness, draw_training_curves, to_svg
 from audioml.evaluation.report import Evaluation, render_report
 from audioml.evaluation.slices import measure_slices
+from audioml.evaluation.unknown import Strangers
 from audioml.inference.predictor import Predictor
 from audioml.params import FILE_NAME
 from audioml.pipeline.context import Context
+from audioml.pipeline.judging import (
+    CHECKPOINT,
+    PACKAGE,
+    Judged,
+    explain,
+    judge_clips,
+    measure_in_noise,
+    meet_strangers,
+    price,
+    read_audio,
+)
 from audioml.pipeline.step import Item
 from audioml.store.clips import FOLDER as AUDIO
-from audioml.store.clips import read_clips
 from audioml.store.features import FeatureSet, open_features
 from audioml.store.files import read_json, write_folder_atomic, write_json
+from audioml.store.folds import FOLDS, read_outputs
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
 
-FEATURES, PACKAGE, RUN = "features", "models/package", "models/run.json"
+FEATURES, RUN = "features", "models/run.json"
 METRICS, PLOTS, REPORT = "reports/metrics.json", "reports/plots", "reports/evaluation"
 CHECKED_CLIPS = 5
 """Test clips on which the path from audio bytes is compared with the stored features."""
@@ -36,6 +54,8 @@ CHECKED_CLIPS = 5
 def plan(ctx: Context) -> list[Item]:
     """Return the one item: the test set."""
     made_by = {MANIFEST: "ingest", SPLITS: "split", FEATURES: "featurize", PACKAGE: "train", RUN: "train"}
+    if ctx.params.evaluate.explained_clips:
+        made_by[CHECKPOINT] = "train"
     for path, step in made_by.items():
         ctx.require(path, step)
     return [Item("test", "all test clips")]
@@ -63,57 +83,76 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
         raise StepError(f"{SPLITS} has no clips to test on. Set split.test or split.test_share in {FILE_NAME}.")
     n_left_out = int((~usable & (split_of_clip == "test")).sum())
     checked = np.unique(np.linspace(0, len(test.manifest) - 1, CHECKED_CLIPS).astype(int))
-    difference = check_audio_path(predictor, _read_audio(ctx, test.manifest.iloc[checked]), test.outputs[checked])
+    difference = check_audio_path(predictor, read_audio(ctx, test.manifest.iloc[checked]), test.outputs[checked])
 
+    found = _find_out(ctx, predictor, features, run, manifest, test)
     task, targets, params = predictor.task, predictor.description.targets, ctx.params.evaluate
-    generator = np.random.default_rng(ctx.params.seed)
-    resampling = (params.bootstrap_samples, params.confidence, generator)
-    headline = bootstrap_interval(test.scores, *resampling)
-    higher_is_better: bool = getattr(task, "HIGHER_IS_BETTER", True)
-    slices = measure_slices(test.manifest, test.scores, params.max_slice_values, *resampling, higher_is_better)
-    metrics = {"test": describe_test(task.PRIMARY, headline, test.metrics)}
+    metrics = {"test": describe_test(task.PRIMARY, found.headline, test.metrics)}
     if n_left_out:
         metrics["test"]["left_out"] = n_left_out
     if validation:
         metrics["validation"] = {task.PRIMARY: validation.metrics[task.PRIMARY], "n": len(validation.manifest)}
+    metrics |= describe_findings(task.PRIMARY, found.calibration, found.noise, found.strangers, found.cost)
+    if found.folds:
+        metrics["folds"] = describe_folds(task.PRIMARY, found.folds)
 
-    tables = task.tables(targets, test.truth, test.outputs)
-    curves = draw_training_curves(run["history"])
-    predictions = [task.describe(targets, output) for output in test.outputs]
-    wrong = rank_mistakes(test.scores, predictions, higher_is_better)
-    shown = wrong[: params.worst_mistakes]
-    audio = [data for _, data in _read_audio(ctx, test.manifest.iloc[shown])]
+    tables, own_figures = (
+        task.tables(targets, test.truth, test.outputs),
+        task.figures(targets, test.truth, test.outputs),
+    )
+    figures = _draw_findings(task.PRIMARY, run["history"], found)
+    svg = {name: to_svg(figure, name) for name, figure in figures.items()}
+    reported = {name: own_figures[name] for name in getattr(task, "REPORTED", ()) if name in own_figures}
+    shown = found.wrong[: params.worst_mistakes]
+    audio = [data for _, data in read_audio(ctx, test.manifest.iloc[shown])]
     evaluation = Evaluation(
         name=ctx.model_name,
         metric=task.PRIMARY,
-        headline=headline,
+        headline=found.headline,
         confidence=params.confidence,
         counts={str(name): int(count) for name, count in split_of_clip[usable].value_counts().items()},
         hours=float(manifest.loc[usable, "duration_s"].sum()) / 3600,
         metrics=test.metrics,
         validation=validation.metrics[task.PRIMARY] if validation else None,
         tables=tables,
-        slices=slices,
+        slices=found.slices,
         mistakes=[
-            show_mistake(test.manifest.iloc[i], predictions[i], data) for i, data in zip(shown, audio, strict=True)
+            show_mistake(
+                test.manifest.iloc[i], found.predictions[i], data, describe_truth(task, targets, test.truth[i])
+            )
+            for i, data in zip(shown, audio, strict=True)
         ],
-        n_mistakes=len(wrong),
-        curves=to_svg(curves, "training-curves"),
+        n_mistakes=len(found.wrong),
+        curves=svg["training_curves"],
         card={
             **describe_model(ctx, predictor, run),
             **({"Left out": f"{n_left_out} test clips that gave no features"} if n_left_out else {}),
             "From audio bytes": f"outputs differ by {difference:.1g} at most on {len(checked)} clips",
         },
         params=ctx.path(FILE_NAME).read_text(encoding="utf-8"),
+        figures={name: to_svg(figure, name) for name, figure in reported.items()},
+        grouping=found.grouping,
+        calibration=found.calibration,
+        reliability=svg.get("reliability"),
+        noise=found.noise,
+        noise_name=params.noise,
+        noise_curve=svg.get("noise"),
+        strangers=found.strangers,
+        cost=found.cost,
+        explanations=found.explanations,
+        explained=found.explained,
+        folds=found.folds,
     )
     with write_folder_atomic(ctx.path(REPORT)) as folder:
         (folder / "index.html").write_text(render_report(evaluation), encoding="utf-8")
     with write_folder_atomic(ctx.path(PLOTS)) as folder:
-        for name, table in {**tables, "history": pd.DataFrame(run["history"]), "slices": slices}.items():
+        for name, table in (tables | _tabulate_findings(run["history"], found)).items():
             table.to_csv(folder / f"{name}.csv", index=False)
     write_json(ctx.path(METRICS), metrics)
-    figures = {**task.figures(targets, test.truth, test.outputs), "training_curves": curves}
-    log_evaluation(ctx, run["run_id"], flatten_metrics(metrics), figures, ctx.path(REPORT))
+    logged = flatten_metrics(metrics) | describe_latency(found.cost)
+    figures |= own_figures | ({"folds": draw_folds(found.folds, task.PRIMARY)} if found.folds else {})
+    log_evaluation(ctx, run["run_id"], logged, figures, ctx.path(REPORT))
+    headline = found.headline
     return {task.PRIMARY: headline.value, "low": headline.low, "high": headline.high, "n": headline.n}
 
 
@@ -124,29 +163,107 @@ def collect(ctx: Context) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """Clips of one split with what the model made of them, in the same order throughout."""
+class _Findings:
+    """What is found out of the test clips, beside the task's own metrics."""
 
-    manifest: pd.DataFrame
-    truth: Any
-    """What the task compares with."""
-    outputs: NDArray[np.float32]
-    """``(clips, ...)``."""
-    scores: NDArray[np.float64]
-    """Numerator and denominator of each clip's primary metric, ``(clips, 2)``."""
-    metrics: dict[str, float]
+    headline: Interval
+    grouping: Grouping | None
+    slices: pd.DataFrame
+    noise: pd.DataFrame
+    calibration: Calibration | None
+    strangers: Strangers | None
+    cost: Cost
+    folds: CrossValidation | None
+    predictions: list[dict[str, Any]]
+    """What the task says of each clip."""
+    wrong: NDArray[np.int64]
+    """Positions of the clips that are not wholly right, the worst first."""
+    explanations: list[Explanation]
+    explained: str
 
 
-def judge_clips(features: FeatureSet, predictor: Predictor, manifest: pd.DataFrame) -> Judged | None:
-    """Run the model on the stored features of clips and compare with the truth; None without clips."""
-    if manifest.empty:
-        return None
-    manifest = manifest.reset_index(drop=True)
-    task, targets = predictor.task, predictor.description.targets
-    outputs = predict_stored(predictor, features, manifest["clip_id"].tolist())
-    truth = task.truth(targets, manifest)
-    scores = task.score_clips(targets, truth, outputs)
-    return Judged(manifest, truth, outputs, scores, task.measure(targets, truth, outputs))
+def _find_out(
+    ctx: Context, predictor: Predictor, features: FeatureSet, run: dict[str, Any], manifest: pd.DataFrame, test: Judged
+) -> _Findings:
+    task, targets, params = predictor.task, predictor.description.targets, ctx.params.evaluate
+    grouping = group_clips(test.manifest, ctx.params.split.group)
+    groups = grouping.groups if grouping else None
+    resampling = (params.bootstrap_samples, params.confidence, np.random.default_rng(ctx.params.seed))
+    interval_of = make_intervals(task, targets, test.truth, test.outputs, test.scores, groups, *resampling)
+    headline = interval_of(np.ones(len(test.manifest), dtype=bool))
+    higher_is_better: bool = getattr(task, "HIGHER_IS_BETTER", True)
+    slices = measure_slices(test.manifest, interval_of, params.max_slice_values, higher_is_better)
+    calibration = None
+    if hasattr(task, "calibration_loss"):
+        calibration = judge_calibration(predictor, test.scores, test.outputs, test.uncalibrated)
+    predictions = [task.describe(targets, output) for output in test.outputs]
+    wrong = rank_mistakes(test.scores, predictions, higher_is_better)
+    explanations, explained = explain(ctx, predictor, features, test, predictions, wrong)
+    return _Findings(
+        headline=headline,
+        grouping=grouping,
+        slices=slices,
+        noise=measure_in_noise(ctx, predictor, test, groups),
+        calibration=calibration,
+        strangers=meet_strangers(ctx, predictor, test),
+        cost=price(ctx, predictor, test, run),
+        folds=cross_validate(ctx, task, run, manifest),
+        predictions=predictions,
+        wrong=wrong,
+        explanations=explanations,
+        explained=explained,
+    )
+
+
+def _draw_findings(primary: str, history: list[dict[str, Any]], found: _Findings) -> dict[str, Figure]:
+    """Return the figures that the report shows in sections of its own."""
+    figures = {"training_curves": draw_training_curves(history, primary)}
+    if found.calibration:
+        figures["reliability"] = draw_reliability(found.calibration.reliability, found.calibration.before)
+    if not found.noise.empty:
+        figures["noise"] = draw_robustness(found.noise, primary)
+    return figures
+
+
+def _tabulate_findings(history: list[dict[str, Any]], found: _Findings) -> dict[str, pd.DataFrame]:
+    """Return the tables for `dvc plots`, beside the task's own."""
+    tables = {"history": pd.DataFrame(history), "slices": found.slices}
+    if found.calibration:
+        tables["reliability"] = found.calibration.reliability
+    if not found.noise.empty:
+        tables["noise"] = found.noise
+    if found.folds:
+        tables["folds"] = found.folds.table
+    return tables
+
+
+def describe_findings(
+    primary: str, calibration: Calibration | None, noise: pd.DataFrame, strangers: Strangers | None, cost: Cost
+) -> dict[str, dict[str, Any]]:
+    """Return the sections of metrics.json beside the splits: calibration, noise, unknown, model."""
+    sections: dict[str, dict[str, Any]] = {}
+    if calibration:
+        sections["calibration"] = dict(calibration.metrics)
+    if not noise.empty:
+        in_noise = noise.dropna(subset="snr_db")
+        by_ratio = {f"{snr:g}_db": value for snr, value in zip(in_noise["snr_db"], in_noise["metric"], strict=True)}
+        sections["noise"] = {primary: by_ratio, "n": int(noise["n"].iloc[0])}
+    if strangers:
+        sections["unknown"] = {name: value for name, value in asdict(strangers).items() if value is not None}
+    counts = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds, "bytes": cost.size_bytes}
+    return {**sections, "model": counts}
+
+
+def describe_latency(cost: Cost) -> dict[str, float]:
+    """Return what depends on the machine, and so is logged to MLflow but is not in metrics.json."""
+    if not cost.timed_clips:
+        return {}
+    return {"latency_p50_ms": 1000 * cost.latency_p50_s, "latency_p95_ms": 1000 * cost.latency_p95_s}
+
+
+def describe_truth(task: ModuleType, targets: dict[str, Any], truth: Any) -> Any:
+    """Return what is right of a clip in the form of a prediction; None where its label in the manifest says it."""
+    return task.describe_truth(targets, truth) if hasattr(task, "describe_truth") else None
 
 
 def describe_test(primary: str, headline: Interval, measured: dict[str, float]) -> dict[str, Any]:
@@ -164,6 +281,35 @@ def describe_test(primary: str, headline: Interval, measured: dict[str, float]) 
         else:
             described[metric] = value
     return described
+
+
+def cross_validate(
+    ctx: Context, task: ModuleType, run: dict[str, Any], manifest: pd.DataFrame
+) -> CrossValidation | None:
+    """Judge what the models of the folds made of held-out clips; None where there are no folds.
+
+    They are judged by the targets as they were before the final model's validation clips taught it its threshold: the
+    outputs of the folds have no temperature either, and some of these clips are held out here.
+    """
+    path = ctx.path(FOLDS)
+    if not path.exists():
+        return None
+    held_out, outputs = read_outputs(path)
+    if held_out.empty:
+        return None
+    # A column of the source may be called fold too.
+    own = manifest.drop(columns=["fold", "fold_name"], errors="ignore")
+    clips = held_out.merge(own, on="clip_id", how="left", validate="one_to_one")
+    params, grouping = ctx.params.evaluate, group_clips(clips, ctx.params.split.group)
+    resampling = (params.bootstrap_samples, params.confidence, np.random.default_rng(ctx.params.seed))
+    return judge_folds(task, run["targets"], clips, outputs, *resampling, grouping.groups if grouping else None)
+
+
+def describe_folds(primary: str, folds: CrossValidation) -> dict[str, Any]:
+    """Return the metrics of the cross-validation: pooled, as `describe_test`, and each fold's primary one."""
+    by_fold = {str(row["fold"]): float(row["metric"]) for _, row in folds.table.iterrows()}
+    described = describe_test(primary, folds.pooled, folds.metrics)
+    return {**described, "mean": folds.mean, "std": folds.std, f"{primary}_by_fold": by_fold}
 
 
 def describe_model(ctx: Context, predictor: Predictor, run: dict[str, Any]) -> dict[str, str]:
@@ -188,11 +334,3 @@ def describe_model(ctx: Context, predictor: Predictor, run: dict[str, Any]) -> d
         if digest := ctx.lock_digest(path):
             card[f"DVC digest of {path}"] = digest
     return card
-
-
-def _read_audio(ctx: Context, rows: pd.DataFrame) -> list[tuple[str, bytes]]:
-    """Return path and bytes of clips, in the order of `rows`."""
-    data: dict[str, bytes] = {}
-    for shard, clips in rows.groupby("shard"):
-        data |= dict(read_clips(ctx.path(AUDIO) / str(shard), clips["row"].tolist()))
-    return [(path, data[clip_id]) for path, clip_id in zip(rows["path"], rows["clip_id"], strict=True)]

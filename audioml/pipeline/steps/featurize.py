@@ -17,7 +17,7 @@ from typing import Any
 
 from audioml.clean._chain import Sections, describe_chain, load_chain
 from audioml.errors import DatasetError, StepError, StoreError
-from audioml.features._window import stored_shape
+from audioml.features._window import stored_shape, stores_audio
 from audioml.params import FeatureParams
 from audioml.pipeline.context import Context
 from audioml.pipeline.step import Item
@@ -48,6 +48,7 @@ class _Recipe:
     params: FeatureParams
     clean: Sections
     shape: tuple[int, int | None]
+    keeps_audio: bool
     code_version: str
 
     @classmethod
@@ -60,7 +61,8 @@ class _Recipe:
             [*start, "inference/extraction.py"],
             within=("audio", "clean", "features", "inference/extraction.py", "units.py"),
         )
-        return cls(name, params, clean, stored_shape(load_plugin("features", name), params), version)
+        shape = stored_shape(load_plugin("features", name), params)
+        return cls(name, params, clean, shape, stores_audio(name, params), version)
 
     def about(self) -> dict[str, Any]:
         """Return what the index and every shard say of how the features were made."""
@@ -71,7 +73,7 @@ class _Recipe:
         }
 
     def key(self, clip_ids: Sequence[str]) -> str:
-        return hash_json([FORMAT, self.about(), self.code_version, list(clip_ids)])[:KEY_LENGTH]
+        return hash_json([FORMAT, self.about(), self.keeps_audio, self.code_version, list(clip_ids)])[:KEY_LENGTH]
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,10 @@ def _make_shard(ctx: Context, item: Item) -> dict[str, Any]:
 
     failures: list[dict[str, str]] = []
     path = _shard_path(ctx, item.id)
-    with ShardWriter(path, recipe.shape[0], recipe.about()) as writer:
+    with ShardWriter(path, recipe.shape[0], recipe.about(), recipe.keeps_audio) as writer:
         for block in extractor.extract_blocks(read()):
             failures += [failure._asdict() for failure in block.failures]
-            writer.add(block.clip_ids, block.offsets_s, block.features)
+            writer.add(block.clip_ids, block.offsets_s, block.features, block.audio)
         if recipe.key(clip_ids) != item.id:
             raise StepError(
                 f"featurize: item {item.id} was planned with other params, code or clips. "

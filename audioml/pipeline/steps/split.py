@@ -1,4 +1,4 @@
-"""split: assign clips to train, validation and test, groups whole; a leak is an error."""
+"""split: assign clips to train, validation and test, and to folds, groups whole; a leak is an error."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import Any
 
 from audioml.errors import DatasetError
 from audioml.pipeline.context import Context
-from audioml.pipeline.splitting import assign_splits, check_splits
+from audioml.pipeline.folding import assign_folds, check_folds
+from audioml.pipeline.splitting import check_splits
 from audioml.pipeline.step import Item
 from audioml.store.files import read_json
+from audioml.store.folds import list_folds
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits, write_splits
+from audioml.tasks._clip_labels import labels_of, min_labels
 
 VALIDATION = "reports/validation.json"
 
@@ -33,14 +36,21 @@ def plan(ctx: Context) -> list[Item]:
 
 def work(ctx: Context, item: Item) -> dict[str, Any]:
     """Assign every clip and write the table of splits."""
-    splits = assign_splits(read_manifest(ctx.path(MANIFEST)), ctx.params.split, ctx.params.seed)
+    manifest = read_manifest(ctx.path(MANIFEST))
+    labels = labels_of(ctx.params, manifest)
+    splits = assign_folds(manifest, ctx.params.split, ctx.params.seed, labels, min_labels(ctx.params))
     write_splits(ctx.path(SPLITS), splits)
     return {"clips": len(splits)}
 
 
 def collect(ctx: Context) -> dict[str, Any]:
-    """Check what was written for leaks and return the number of clips of each split."""
+    """Check what was written for leaks and return the number of clips of each split, and of folds."""
     splits = read_splits(ctx.require(SPLITS, "split"))
-    check_splits(read_manifest(ctx.path(MANIFEST)), splits, ctx.params.split.group)
+    manifest = read_manifest(ctx.path(MANIFEST))
+    check_splits(manifest, splits, ctx.params.split.group, labels_of(ctx.params, manifest))
+    check_folds(manifest, splits, ctx.params.split.group)
     counts = splits["split"].value_counts()
-    return {name: int(counts.get(name, 0)) for name in ("train", "validation", "test")}
+    n_folds = len(list_folds(splits))
+    return {name: int(counts.get(name, 0)) for name in ("train", "validation", "test")} | (
+        {"folds": n_folds} if n_folds else {}
+    )

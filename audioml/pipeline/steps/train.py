@@ -1,7 +1,9 @@
-"""Fit the model, export it to ONNX and package it for MLflow.
+"""Fit the model, export it to ONNX and package it for MLflow; with folds, fit and judge a model of each beside it.
 
-One item. A killed fit is taken up again at its last checkpoint, in the same MLflow run, as long as its inputs are
-the same: the state's folder is named by their hash.
+The item `fit` is the model that is kept. With `split.folds` there is an item for each fold: its model is trained on
+the other folds, and only what it makes of the clips that were held out is kept. A killed fit is taken up again at its
+last checkpoint, in the same MLflow run, as long as its inputs are the same: the state's folder is named by their hash.
+A fold that was fitted is fitted again only when they change.
 """
 
 from __future__ import annotations
@@ -11,50 +13,76 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audioml.pipeline.context import Context
+from audioml.pipeline.packaging import describe, judge_held_out, tune_description
 from audioml.pipeline.step import Item
+from audioml.pipeline.transfer_source import TAG, describe_source, look_up_source, read_source, source_path
 from audioml.store.code_version import code_version
 from audioml.store.features import INDEX, open_features
-from audioml.store.files import hash_file, hash_json, read_json, write_atomic, write_json
+from audioml.store.files import hash_file, hash_json, read_json, write_json
+from audioml.store.folds import FOLDS, Fold, join_outputs, list_folds, splits_of_fold, write_outputs
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIT = "fit"
+"""The item of the model that is kept."""
 FEATURES = "features"
 CHECKPOINT, ONNX, PACKAGE, RUN = "models/checkpoint.ckpt", "models/model.onnx", "models/package", "models/run.json"
-STATE_RUN, STATE_RESULT = "run.json", "result.json"
-"""In the state's folder: the MLflow run, written before the first epoch; the result, written after the last."""
+STATE_RUN, STATE_RESULT, STATE_OUTPUTS = "run.json", "result.json", "outputs.parquet"
+"""In the state's folder: the MLflow run, written before the first epoch; the result, written after the last; of a fold
+what its model makes of the clips that were held out."""
 COLLECTED = "collected"
+JUDGING = ("pipeline/packaging.py", "evaluation/outputs.py")
+"""Code by which a fold's model is judged, beside that of inference."""
 CHECKED_WINDOWS = 8
 """Windows of training clips on which ONNX and torch are compared."""
 
 
 def plan(ctx: Context) -> list[Item]:
-    """Return the one item, `fit`."""
+    """Return the item `fit`, and one for each fold; look up what they all start from, once."""
+    from audioml.training.world import find_world
+
     for path, step in ((MANIFEST, "ingest"), (SPLITS, "split"), (f"{FEATURES}/{INDEX}", "featurize")):
         ctx.require(path, step)
-    return [Item("fit", f"{ctx.params.model.name} on {FEATURES}, at most {ctx.params.training.max_epochs} epochs")]
+    if find_world().is_first:
+        look_up_source(ctx)
+    label = f"{ctx.params.model.name} on {FEATURES}, at most {ctx.params.training.max_epochs} epochs"
+    if ctx.params.split.folds is None:
+        return [Item(FIT, label)]
+    splits = read_splits(ctx.path(SPLITS))
+    items = [Item(FIT, label)]
+    for fold in list_folds(splits):
+        n = int((splits["fold"] == fold.index).sum())
+        items.append(Item(fold.item, f"fold {fold.name}: {n} clips held out", vars(fold), n))
+    return items
 
 
 def work(ctx: Context, item: Item) -> dict[str, Any]:
     """Train to the end, or take up what a killed run left."""
-    _let_threads_sleep()
+    let_threads_sleep()
     from audioml.training.devices import lease_until_exit
+    from audioml.training.network import is_fitted
     from audioml.training.world import find_world
 
     training, world = ctx.params.training, find_world()
     world.check(training)
     world.end_with_starter()
-    key = fit_key(ctx)
+    fold = Fold(**item.payload) if item.payload else None
+    finished = world.first_decides(lambda: _is_finished(_state(ctx, fit_key(ctx, fold))))
+    key = fit_key(ctx, fold)
     state = _state(ctx, key)
-    if world.first_decides(lambda: _is_finished(state)):
+    if finished:
         if not world.is_first:
             sys.exit(0)
         return _summary(read_json(state / STATE_RESULT))
-    if training.accelerator != "cpu":
+    if training.accelerator != "cpu" and not is_fitted(ctx.params):
         lease_until_exit(
             world.devices_of(training),
             group=world.device_group,
@@ -63,116 +91,172 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
         )
     world.meet({"inputs, params or code": key, "the last checkpoint": _last_checkpoint(state)})
     world.connect(training.accelerator)
-    return _train(ctx, key, state, first=world.is_first)
+    return _train(ctx, key, state, fold, first=world.is_first)
 
 
-def _train(ctx: Context, key: str, state: Path, *, first: bool) -> dict[str, Any]:
+def _train(ctx: Context, key: str, state: Path, fold: Fold | None, *, first: bool) -> dict[str, Any]:
     from audioml.registry.runs import training_run
     from audioml.training.fit import fit
     from audioml.training.tracker import NullTracker
 
-    inputs = (
-        ctx.params,
-        # One process that reads all bytes is enough.
-        open_features(ctx.path(FEATURES), verify=first),
-        read_manifest(ctx.path(MANIFEST)),
-        read_splits(ctx.path(SPLITS)),
-        state,
-    )
+    # One process that reads all bytes is enough.
+    features = open_features(ctx.path(FEATURES), verify=first)
+    inputs = (ctx.params, features, read_manifest(ctx.path(MANIFEST)), _read_splits(ctx, fold), state)
+    source = source_path(ctx)
     if not first:
         # Lightning and torchrun start further processes with the same command; only the first one goes on after this.
-        fit(*inputs, NullTracker())
+        fit(*inputs, NullTracker(), source)
         sys.exit(0)
     known = read_json(state / STATE_RUN)["run_id"] if (state / STATE_RUN).exists() else None
-    with training_run(ctx, known) as tracker:
+    with training_run(ctx, known, *([f"fold {fold.name}"] if fold else [])) as tracker:
         write_json(state / STATE_RUN, {"run_id": tracker.run_id})
-        result = fit(*inputs, tracker)
+        if source is not None:
+            tracker.set_tags({TAG: describe_source(ctx)["model"]})
+        result = fit(*inputs, tracker, source)
         best = dict(result.best)
         tracker.log_metrics({f"best_{k}": v for k, v in best.items() if k.startswith("val_")}, step=int(best["epoch"]))
         tracker.log_params({"best_epoch": int(best["epoch"])})
-        summary = {
+        summary: dict[str, Any] = {
             "run_id": tracker.run_id,
             "key": key,
             "model": ctx.params.model.name,
             "n_parameters": result.n_parameters,
+            "n_trained": result.n_trained,
+            "trained_share": round(result.n_trained / result.n_parameters, 4),
             "quarantined_clips": result.n_quarantined,
             "epochs": len(result.history),
             "best_epoch": int(best["epoch"]),
             "metrics": {name: value for name, value in best.items() if name.startswith(("train_", "val_"))},
             "history": result.history,
         }
+        summary |= {"pretraining": result.pretraining} if result.pretraining else {}
+        summary |= {"init_from": describe_source(ctx)} if source is not None else {}
+        if fold:
+            judged = judge_held_out(ctx, features, *inputs[2:4], result)
+            tracker.log_metrics({f"fold_{judged.primary}": judged.value}, step=int(best["epoch"]))
+            summary["metrics"] |= {f"fold_{judged.primary}": judged.value}
+            write_outputs(state / STATE_OUTPUTS, fold, judged.clip_ids, judged.outputs)
     write_json(state / STATE_RESULT, {"run": summary, "targets": result.targets})
+    if fold:
+        _forget_checkpoints(state)
     return _summary(read_json(state / STATE_RESULT))
 
 
 def collect(ctx: Context) -> dict[str, Any]:
-    """Write `models/`: the best epoch's checkpoint, the ONNX file, the package and `run.json`."""
+    """Write `models/`: the best epoch's weights, the ONNX file, the package, the folds' outputs and `run.json`."""
     import torch
 
     from audioml.errors import StepError
-    from audioml.inference.description import Description
     from audioml.registry.package import save_package
     from audioml.training.checkpoints import BEST
     from audioml.training.export import export_onnx
-    from audioml.training.network import load_network
+    from audioml.training.network import is_fitted, load_network
+    from audioml.training.transfer import describe_network, save_weights
 
     key = fit_key(ctx)
     state = _state(ctx, key)
     if not (state / STATE_RESULT).exists():
         raise StepError("There is no finished training of these inputs to collect. Run: audioml run train")
     result = read_json(state / STATE_RESULT)
+    folds = _collect_folds(ctx, result["run"]["run_id"], result["targets"])
     features = open_features(ctx.path(FEATURES))
     network = load_network(ctx.params, state / BEST, result["targets"], features.shape)
     examples = [torch.from_numpy(features.take(rows)) for rows in _checked_windows(features.frames)]
     error = export_onnx(network, examples, ctx.path(ONNX), any_frames=features.shape[1] is None)
-    description = Description(
-        name=ctx.params.name,
-        clean=features.index["clean"],
-        features={"name": features.index["feature"], "params": features.index["params"]},
-        task=_describe_plugin(ctx, "task", "tasks"),
-        model=_describe_plugin(ctx, "model", "models"),
-        targets=result["targets"],
-        input_shape=features.shape,
-    )
+    description = describe(ctx, features, result["targets"])
+    description = tune_description(ctx, features, description)
+    save_weights(network, describe_network(ctx.params, result["targets"]), ctx.path(CHECKPOINT))
     save_package(
         ctx.path(PACKAGE),
         onnx=ctx.path(ONNX),
         description=description.as_dict(),
         example_audio=_example_audio(ctx, list(features.quarantined)),
+        checkpoint=None if is_fitted(ctx.params) else ctx.path(CHECKPOINT),
     )
-    with write_atomic(ctx.path(CHECKPOINT)) as temporary:
-        shutil.copyfile(state / BEST, temporary)
-    write_json(ctx.path(RUN), {**result["run"], "onnx_max_error": error})
+    described = {"folds": [fold["described"] for fold in folds]} if folds else {}
+    write_json(ctx.path(RUN), {**result["run"], "targets": result["targets"], **described, "onnx_max_error": error})
     write_json(state / COLLECTED, {"onnx_max_error": error})
+    kept = {state, *(fold["state"] for fold in folds)}
     for other in state.parent.iterdir():
-        if other != state:
+        if other not in kept:
             shutil.rmtree(other)
-    return _summary(result)
+    return _summary(result) | ({"folds": len(folds)} if folds else {})
 
 
-def fit_key(ctx: Context) -> str:
-    """Return the hash of all that decides what comes out of the fit: params, inputs and code."""
+def _collect_folds(ctx: Context, run_id: str, targets: dict[str, Any]) -> list[dict[str, Any]]:
+    """Write what the models of all folds make of held-out clips as one table, and put their runs below the model's.
+
+    Raises
+    ------
+    StepError
+        When a fold is not trained yet, or its model has learned other labels than the final one.
+    """
+    from audioml.errors import StepError
+    from audioml.registry.runs import nest_runs
+
+    folds: list[dict[str, Any]] = []
+    for fold in _list_folds(ctx):
+        state = _state(ctx, fit_key(ctx, fold))
+        if not (state / STATE_RESULT).exists():
+            raise StepError(f"The model of fold {fold.name!r} is not trained. Run: audioml run train")
+        run, learned = read_json(state / STATE_RESULT).values()
+        if learned.get("labels") != targets.get("labels"):
+            raise StepError(
+                f"The model of fold {fold.name!r} knows other labels than the final one, as clips without features are "
+                "left out. See the quarantine in features/index.json."
+            )
+        described = {name: run[name] for name in ("run_id", "epochs", "best_epoch", "metrics")}
+        folds.append({"state": state, "described": {"fold": fold.index, "name": fold.name, **described}})
+    join_outputs(ctx.path(FOLDS), [fold["state"] / STATE_OUTPUTS for fold in folds])
+    if folds:
+        nest_runs(ctx, run_id, [fold["described"]["run_id"] for fold in folds])
+    return folds
+
+
+def fit_key(ctx: Context, fold: Fold | None = None) -> str:
+    """Return the hash of all that decides what comes out of the fit, or of that of a fold.
+
+    That is params, inputs, weights to start from, code.
+    """
     params = ctx.params
     plugins = [f"models/{params.model.name}.py", f"tasks/{params.task.name}.py"]
     plugins += [f"augment/{section.name}.py" for section in params.augment]
     sections = params.model_dump(mode="json", include={"seed", "task", "model", "augment", "training"})
     inputs = {path: hash_file(ctx.path(path)) for path in (MANIFEST, SPLITS, f"{FEATURES}/{INDEX}")}
-    version = code_version(["training/fit.py", *plugins], within=["training", "models", "tasks", "augment"])
-    return hash_json({"params": sections, "inputs": inputs, "code": version})
+    if fold:
+        inputs[SPLITS] = hash_json(_read_splits(ctx, fold)[["clip_id", "split"]].to_numpy().tolist())
+    within = ["training", "models", "tasks", "augment", "labels.py"]
+    if fold:
+        # What is kept of a fold is what its model makes of clips, as in serving.
+        plugins, within = [*plugins, *JUDGING], [*within, "inference", *JUDGING]
+    version = code_version(["training/fit.py", *plugins], within)
+    source = read_source(ctx)
+    return hash_json({"params": sections, "inputs": inputs, "code": version, "source": source and source["sha256"]})
 
 
-def _let_threads_sleep() -> None:
+def _list_folds(ctx: Context) -> list[Fold]:
+    return [] if ctx.params.split.folds is None else list_folds(read_splits(ctx.path(SPLITS)))
+
+
+def _read_splits(ctx: Context, fold: Fold | None) -> pd.DataFrame:
+    """Return the splits by which the model, or that of a fold, is trained."""
+    splits = read_splits(ctx.path(SPLITS))
+    return splits_of_fold(splits, fold.index) if fold else splits
+
+
+def _forget_checkpoints(state: Path) -> None:
+    """Remove the weights of a fold's model, pretrained ones too: its outputs are all that is asked of it."""
+    for path in state.rglob("*.ckpt"):
+        path.unlink()
+
+
+def let_threads_sleep() -> None:
     """Let OpenMP's threads sleep while they wait for each other; it reads this when torch is first imported.
 
     By default they spin, and where another process wants the core as well (Airflow, MLflow), they spin through
     their time slices: a training step on two busy cores took 2 s instead of 0.4 s.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def _describe_plugin(ctx: Context, section: str, kind: str) -> dict[str, Any]:
-    params = ctx.params.plugin_section(kind).model_dump(mode="json")
-    return {"name": getattr(ctx.params, section).name, "params": params}
 
 
 def _state(ctx: Context, key: str) -> Path:
@@ -195,7 +279,9 @@ def _last_checkpoint(state: Path) -> str | None:
 
 def _summary(result: dict[str, Any]) -> dict[str, Any]:
     run: dict[str, Any] = result["run"]
-    summary = {name: run[name] for name in ("run_id", "epochs", "best_epoch", "n_parameters")} | dict(run["metrics"])
+    names = ["run_id", "epochs", "best_epoch", "n_parameters"]
+    names += ["n_trained", "trained_share"] if run["n_trained"] != run["n_parameters"] else []
+    summary = {name: run[name] for name in names} | dict(run["metrics"])
     return summary | ({"quarantined_clips": run["quarantined_clips"]} if run["quarantined_clips"] else {})
 
 

@@ -10,6 +10,7 @@ from audioml.pipeline.context import Context
 from audioml.pipeline.step import Item
 from audioml.store.files import read_json, write_json
 from audioml.store.manifest import MANIFEST, read_manifest
+from audioml.tasks._clip_labels import labels_of, min_labels
 from audioml.validation.suite import validate_manifest
 
 DOCS = "reports/validation"
@@ -26,7 +27,8 @@ def plan(ctx: Context) -> list[Item]:
 def work(ctx: Context, item: Item) -> dict[str, Any]:
     """Check the manifest; write the Data Docs and the summary, whatever the outcome."""
     manifest = read_manifest(ctx.path(MANIFEST))
-    summary = validate_manifest(manifest, ctx.params.validate_, ctx.path(DOCS))
+    labels = labels_of(ctx.params, manifest)
+    summary = validate_manifest(manifest, ctx.params.validate_, ctx.path(DOCS), labels, min_labels(ctx.params))
     write_json(ctx.path(SUMMARY), summary)
     return {"success": summary["success"], "checks": len(summary["checks"])}
 

@@ -11,9 +11,9 @@ answers = json.load(open("answers.json"))
 with open("calls.txt", "a") as calls:
     calls.write(" ".join(sys.argv[1:]) + "\\n")
 answer = answers.get(sys.argv[1], {})
-if "signal" in answer:
+if isinstance(answer, dict) and "signal" in answer:
     os.kill(os.getpid(), answer["signal"])
-if "error" in answer:
+if isinstance(answer, dict) and "error" in answer:
     print("Error", answer["error"], file=sys.stderr)
     sys.exit(answer.get("status", 1))
 print(json.dumps(answer))

@@ -171,6 +171,47 @@ def test_training_takes_the_pool_of_what_it_may_use(tmp_path, training, pool, sl
     assert (run.pool, run.pool_slots, run.queue) == (pool, slots, queue)
 
 
+def test_folds_are_trained_in_mapped_tasks_that_take_what_training_takes(tmp_path):
+    import yaml
+
+    from audioml.orchestration.airflow import build_dags
+
+    more = {"split": {"folds": 5}, "training": {"accelerator": "gpu"}, "airflow": {"train_timeout_h": 3}}
+    chain = build_dags(write_workspace(tmp_path / "birds", more=yaml.safe_dump(more)))["birds"]
+    assert sorted(t.task_id.split(".")[1] for t in chain.tasks if t.task_id.startswith("train.")) == sorted(MAPPED)
+    work, collect = chain.get_task("train.work"), chain.get_task("train.collect")
+    assert (work.pool, work.queue, work.execution_timeout.total_seconds()) == ("gpu", "gpu", 3 * 3600)
+    assert collect.pool == "cpu"
+
+
+def test_a_search_is_a_dag_of_its_own_that_holds_the_workspace(tmp_path, dags):
+    import yaml
+
+    from audioml.orchestration.airflow import build_dags
+
+    assert "birds.tune" not in dags
+    space = {"training.learning_rate": {"low": 0.001, "high": 0.1, "log": True}}
+    more = {"tune": {"space": space, "jobs": 3}, "training": {"accelerator": "gpu", "devices": 2}}
+    dag = build_dags(write_workspace(tmp_path / "searched", more=yaml.safe_dump(more)))["birds.tune"]
+    assert dag.schedule is None
+    assert list(dag.params) == ["overrides"]
+    upstream = {task.task_id: task.upstream_task_ids for task in dag.tasks}
+    assert upstream == {
+        "begin": set(),
+        "plan": {"begin"},
+        "work": {"plan"},
+        "report": {"plan", "work"},
+        "end": {"begin", "report"},
+    }
+    assert dag.get_task("begin").is_setup
+    assert dag.get_task("begin").steps == []
+    assert dag.get_task("end").is_teardown
+    work = dag.get_task("work")
+    assert work.is_mapped
+    assert (work.pool, work.queue, work.pool_slots, work.max_active_tis_per_dag) == ("gpu", "gpu", 1, 3)
+    assert dag.get_task("report").trigger_rule == "none_failed"
+
+
 def test_the_dag_file_is_of_the_workspace_that_holds_its_folder(tmp_path, monkeypatch):
     from audioml.orchestration.airflow import build_dags
 

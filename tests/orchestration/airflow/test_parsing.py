@@ -12,7 +12,7 @@ from ..conftest import write_workspace
 
 HEAVY = {
     *("torch", "pytorch_lightning", "librosa", "mlflow", "dvc", "pandas", "great_expectations", "scipy", "sklearn"),
-    *("matplotlib", "onnxruntime", "soundfile", "pyarrow"),
+    *("matplotlib", "onnxruntime", "soundfile", "pyarrow", "optuna"),
 }
 FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "sqlite3.connect", "subprocess.Popen", "os.fork")
 """Audit events of the standard library."""
@@ -28,6 +28,9 @@ airflow:
   notify:
     - {name: webhook, url: "https://example.org/hook"}
     - {name: smtp, to: team@example.org}
+tune:
+  space:
+    training.learning_rate: {low: 0.001, high: 0.1}
 """
 PARSE = """
 import json, sys

@@ -43,6 +43,8 @@ def comparison(accuracy: float, **more: Any) -> dict[str, Any]:
         ],
         "challenger": candidate(4, accuracy),
         "champion": candidate(3, 0.8),
+        "paired": None,
+        "not_paired": "",
         "same_dataset": True,
         "same_test_set": True,
         "promotable": better,
@@ -192,3 +194,25 @@ def test_the_question_says_what_makes_figures_hard_to_compare() -> None:
     many = comparison(0.9, metrics=[[f"test_f1/{i}", 0.1, 0.1] for i in range(30)], champion=None)
     assert "10 more labels" in describe_comparison(many, "")
     assert "champion: none yet" in describe_comparison(many, "")
+
+
+def test_the_question_shows_what_decides() -> None:
+    same_clips = comparison(0.7, paired={"n": 12, "ours": 0.9, "theirs": 0.75}, same_test_set=False)
+    lines = describe_comparison(same_clips, "").splitlines()
+    assert lines[2:4] == [
+        "| test\\_accuracy on the same 12 clips (decides) | **0.9** | 0.75 |",
+        "| test\\_accuracy | 0.7 | **0.8** |",
+    ]
+    assert "**The other rows were measured on different test sets** of one dataset." in lines
+    apart = describe_comparison(comparison(0.9, not_paired="No clips here."), "")
+    assert "Not compared on the same clips: No clips here." in apart
+    assert "test\\_accuracy (decides)" in apart
+
+
+def test_what_has_no_better_side_is_not_marked() -> None:
+    metrics = [["test_accuracy", 0.9, 0.8], ["test_rejected_share", 0.1, 0.0], ["model_multiply_adds", 5e6, 4e6]]
+    metrics += [["folds_mean", 0.7, 0.6], ["folds_std", 0.1, 0.2]]
+    body = describe_comparison(comparison(0.9, metrics=metrics), "")
+    assert body.count("**") == 4
+    assert "| folds\\_mean | **0.7** | 0.6 |" in body
+    assert "| model\\_multiply\\_adds | 5e+06 | 4e+06 |" in body

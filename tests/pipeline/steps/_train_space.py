@@ -18,13 +18,13 @@ from audioml.store.shards import ShardWriter
 LABELS, SHAPE = ("high", "low"), (8, 12)
 
 
-def make_workspace(folder: Path, **training: Any) -> Context:
+def make_workspace(folder: Path, model: dict[str, Any] | None = None, **training: Any) -> Context:
     params = {
         "name": "bands",
         "data": {"layout": "folder"},
         "features": {"name": "logmel"},
         "task": {"name": "classification"},
-        "model": {"name": "bcresnet", "width": 0.5},
+        "model": model or {"name": "bcresnet", "width": 0.5},
         "augment": [{"name": "time_shift"}],
         "training": {"max_epochs": 4, "batch_size": 8, "accelerator": "cpu"} | training,
     }

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from sklearn.metrics import f1_score
 
 import audioml.registry.runs
 from audioml.errors import StepError
 from audioml.inference.predictor import Predictor
-from audioml.params import parse_params
+from audioml.params import PluginSection, parse_params
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import find_step
 from audioml.pipeline.runner import run_step
+from audioml.store.features import open_features
 from audioml.store.files import read_json, write_json
+from audioml.store.folds import FOLDS, Fold, join_outputs, write_outputs
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits, write_manifest, write_splits
+from audioml.training.network import build_network
 
 STEP = find_step("evaluate")
 HISTORY = [
@@ -57,6 +63,8 @@ def trained(tmp_path_factory, tone_wav, tone_model):
         "features": {"name": "logmel", "sample_rate": 8000, "duration_s": 0.5},
         "task": {"name": "classification"},
         "model": {"name": "bcresnet"},
+        # The network is made by hand, and has no checkpoint.
+        "evaluate": {"explained_clips": 0, "noise_snrs_db": [20, 0], "noise_clips": 4, "timed_clips": 2},
     }
     workspace.mkdir()
     (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
@@ -74,6 +82,7 @@ def trained(tmp_path_factory, tone_wav, tone_model):
     shutil.copyfile(network, artifacts / "model.onnx")
     write_json(artifacts / "model.json", description)
     run = {"run_id": "f" * 32, "n_parameters": 80, "epochs": 2, "best_epoch": 2, "history": HISTORY}
+    run |= {"targets": description["targets"]}
     write_json(ctx.path("models/run.json"), run)
     return ctx
 
@@ -109,9 +118,73 @@ def test_metrics_are_those_of_sklearn(ctx, logged):
     assert (call["report"] / "index.html").is_file()
 
 
+def test_noise_calibration_and_cost_are_measured(ctx, logged):
+    run_step(ctx, STEP)
+    metrics = read_json(ctx.path("reports/metrics.json"))
+    assert metrics["noise"]["n"] == 4
+    assert set(metrics["noise"]["accuracy"]) == {"20_db", "0_db"}
+    # It is sure of all, and two of twelve are wrong.
+    assert metrics["calibration"]["ece"] == pytest.approx(2 / 12, abs=1e-3)
+    assert metrics["calibration"]["temperature"] == 1
+    assert metrics["model"] == {
+        "parameters": 80,
+        "multiply_adds": 80,
+        "bytes": ctx.path("models/package/artifacts/model.onnx").stat().st_size,
+    }
+    (call,) = logged
+    # What hangs on the machine is in MLflow and the report only.
+    assert call["metrics"]["latency_p50_ms"] > 0
+    assert call["metrics"]["noise_accuracy/0_db"] == metrics["noise"]["accuracy"]["0_db"]
+    assert {"noise", "reliability"} <= set(call["figures"])
+
+
+def test_groups_strangers_and_a_temperature(ctx):
+    targets = {"labels": ["high", "low"], "unknown_below": 0.5}
+    model = ctx.path("models/package/artifacts/model.json")
+    write_json(model, read_json(model) | {"temperature": 30.0, "targets": targets})
+    (ctx.workspace / "strangers").mkdir()
+    shutil.copyfile(f"{ctx.params.data.source}/low/2_bob.wav", ctx.workspace / "strangers" / "a.wav")
+    evaluate = ctx.params.evaluate.model_copy(update={"unknown": "strangers"})
+    split = ctx.params.split.model_copy(update={"group": "speaker"})
+    run_step(replace(ctx, params=ctx.params.model_copy(update={"evaluate": evaluate, "split": split})), STEP)
+    metrics = read_json(ctx.path("reports/metrics.json"))
+    assert metrics["unknown"]["n"] == 1
+    assert metrics["test"]["rejected_share"] == metrics["unknown"]["rejected_share"] == 0
+    assert metrics["calibration"]["ece_before"] == pytest.approx(2 / 12, abs=1e-3)
+    html = (ctx.path("reports/evaluation") / "index.html").read_text(encoding="utf-8")
+    assert "The clips are of 2 values of speaker only: it says nothing of others." in html
+    assert "Of 1 recordings that are none of the labels" in html
+
+
+def test_answers_are_explained_by_the_trained_network(ctx):
+    params = ctx.params.model_copy(update={"evaluate": ctx.params.evaluate.model_copy(update={"explained_clips": 4})})
+    ctx = replace(ctx, params=params)
+    with pytest.raises(StepError, match=r"checkpoint\.ckpt is missing.*audioml run train"):
+        run_step(ctx, STEP)
+    network = build_network(params, {"labels": ["high", "low"]}, open_features(ctx.path("features")).shape)
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": state}, ctx.path("models/checkpoint.ckpt"))
+    run_step(ctx, STEP)
+    html = (ctx.path("reports/evaluation") / "index.html").read_text(encoding="utf-8")
+    # Both mistakes, and a right clip of each label.
+    assert html.count('class="tall"') == 4
+    assert "What made low/100_bob.wav, labelled low, be answered with high" in html
+
+
+def test_a_model_without_gradient_descent_is_not_explained(ctx):
+    evaluate = ctx.params.evaluate.model_copy(update={"explained_clips": 4})
+    params = ctx.params.model_copy(update={"evaluate": evaluate, "model": PluginSection(name="svm")})
+    ctx.path("models/checkpoint.ckpt").touch()
+    run_step(replace(ctx, params=params), STEP)
+    html = (ctx.path("reports/evaluation") / "index.html").read_text(encoding="utf-8")
+    assert "the model svm is fitted without gradient descent" in html
+
+
 def test_plots_are_tables_for_dvc(ctx):
     run_step(ctx, STEP)
     plots = ctx.path("reports/plots")
+    assert len(pd.read_csv(plots / "noise.csv")) == 3
+    assert pd.read_csv(plots / "reliability.csv")["n"].sum() == 12
     confusion = pd.read_csv(plots / "confusion.csv")
     assert list(confusion.columns) == ["actual", "predicted"]
     assert (confusion["actual"] != confusion["predicted"]).sum() == 2
@@ -121,6 +194,43 @@ def test_plots_are_tables_for_dvc(ctx):
     assert set(slices["slice"]) >= {"speaker", "take"}
     speaker = slices[slices["slice"] == "speaker"].set_index("value")
     assert speaker["n"].to_dict() == {"ann": 6, "bob": 6}
+
+
+def test_folds_are_pooled_and_shown(ctx, logged):
+    run_step(ctx, STEP)
+    without = ctx.path("reports/plots").glob("folds.csv")
+    assert list(without) == []
+    assert "folds" not in read_json(ctx.path("reports/metrics.json"))
+    manifest = read_manifest(ctx.path(MANIFEST))
+    parts = []
+    for index, speaker in enumerate(["ann", "bob"]):
+        clips = manifest[manifest["speaker"] == speaker]
+        # Every clip is taken for low.
+        parts.append(ctx.path(f"{speaker}.parquet"))
+        outputs = np.tile(np.array([0.25, 0.75], np.float32), (len(clips), 1))
+        write_outputs(parts[-1], Fold(index, speaker), clips["clip_id"].tolist(), outputs)
+    join_outputs(ctx.path(FOLDS), parts)
+    # A threshold belongs to the final model.
+    package = ctx.path("models/package/artifacts/model.json")
+    description = read_json(package)
+    description["targets"]["unknown_below"] = 0.6
+    write_json(package, description)
+    run_step(ctx, STEP)
+    assert "rejected_share" in read_json(ctx.path("reports/metrics.json"))["test"]
+    found = read_json(ctx.path("reports/metrics.json"))["folds"]
+    low = (manifest["label"] == "low").groupby(manifest["speaker"]).mean()
+    assert found["accuracy"] == pytest.approx((manifest["label"] == "low").mean())
+    assert found["n"] == len(manifest) == 40
+    assert "rejected_share" not in found
+    assert found["low"] < found["accuracy"] < found["high"]
+    assert found["accuracy_by_fold"] == pytest.approx(low.to_dict())
+    assert found["mean"] == pytest.approx(low.mean())
+    table = pd.read_csv(ctx.path("reports/plots/folds.csv"))
+    assert table[["fold", "n"]].to_numpy().tolist() == [["ann", 20], ["bob", 20]]
+    assert 'id="folds"' in ctx.path("reports/evaluation/index.html").read_text(encoding="utf-8")
+    assert logged[-1]["metrics"]["folds_accuracy_by_fold/ann"] == found["accuracy_by_fold"]["ann"]
+    assert "folds" in logged[-1]["figures"]
+    assert "folds" not in logged[0]["figures"]
 
 
 def test_the_report_shows_the_mistakes(ctx):
@@ -136,9 +246,14 @@ def test_the_report_shows_the_mistakes(ctx):
 def test_the_same_again_is_the_same(ctx):
     run_step(ctx, STEP)
     files = [path for path in sorted(ctx.path("reports").rglob("*")) if path.is_file()]
-    before = {path: path.read_bytes() for path in files}
+
+    def read() -> dict[str, bytes]:
+        # How long an answer took is the one thing that no two runs share.
+        return {str(path): re.sub(rb'<dd class="timed">[^<]*', b"", path.read_bytes()) for path in files}
+
+    before = read()
     run_step(ctx, STEP)
-    assert {path: path.read_bytes() for path in files} == before
+    assert read() == before
 
 
 def test_outputs_that_differ_from_those_served_stop_the_step(ctx, monkeypatch):

@@ -374,3 +374,53 @@ def test_an_item_is_a_packed_shard(ctx):
     assert sorted(len(item.payload["rows"]) for item in items) == [1, 3, 3]
     assert {item.payload["shard"] for item in items} == {path.name for path in ctx.path("data/audio").iterdir()}
     assert items[0].label.startswith(f"{len(items[0].payload['rows'])} clips, 0.0 min")
+
+
+@pytest.mark.parametrize("length", ["pad", "segment", "whole"])
+def test_audio_that_is_kept_is_what_the_features_are_made_of(make_ctx, length):
+    keys = {"length": length, "duration_s": 0.3}
+    plain, kept = make_ctx("plain", **keys), make_ctx("kept", **keys, keep_audio=True)
+    run(plain)
+    run(kept)
+    features = open_features(kept.path("features"), verify=True)
+    params = logmel.Params(**keys)
+    for row in range(len(features)):
+        np.testing.assert_array_equal(logmel.extract(params, features.take_audio([row])), features.take([row]))
+    if length == "pad":
+        assert set(features.samples) == {4800}
+    # The features are the same; their shards are others, and what a model is described by is not.
+    np.testing.assert_array_equal(
+        features.take(np.arange(len(features))), open_features(plain.path("features")).take(np.arange(len(features)))
+    )
+    assert {*contents(plain)} & {*contents(kept)} == {"index.json"}
+    assert read_json(kept.path("features/index.json"))["params"] == params.model_dump()
+    assert "keep_audio" not in params.model_dump()
+
+
+def test_features_that_are_audio_are_not_stored_twice(make_ctx, minimal_params):
+    workspace, made = make_ctx().workspace, []
+    for keep_audio in (False, True):
+        features = {"name": "waveform", "duration_s": 0.3, "keep_audio": keep_audio}
+        ctx = Context(workspace, parse_params(minimal_params | {"features": features}))
+        run(ctx)
+        made.append(contents(ctx))
+    assert made[0] == made[1]
+    assert not open_features(ctx.path("features")).samples.any()
+
+
+def test_a_clip_without_features_leaves_no_audio(make_ctx, monkeypatch):
+    ctx = make_ctx(keep_audio=True)
+    make_finite = logmel.extract_into
+
+    def spoil_second(params, windows, out):
+        make_finite(params, windows, out)
+        if len(out) > 2:
+            out[1][0, 0] = np.nan
+
+    monkeypatch.setattr(logmel, "extract_into", spoil_second)
+    ctx = Context(ctx.workspace, ctx.params.model_copy(update={"ingest": IngestParams(max_bad_share=0.5)}))
+    assert run(ctx)["quarantined"] == 2
+    monkeypatch.undo()
+    features = open_features(ctx.path("features"))
+    audio = features.take_audio(np.arange(len(features)))
+    np.testing.assert_array_equal(logmel.extract(logmel.Params(), audio), features.take(np.arange(len(features))))
