@@ -1,4 +1,4 @@
-"""Rare classes: weights in the loss, and an epoch in which each class comes equally often.
+"""Rare classes: the class of each clip, and weights in the loss. Epochs of equal classes are drawn in `order.py`.
 
 The class of a clip is what the task's `classes(truth)` says, or its truth where that is one integer a clip. The size
 of a class is its number of windows.
@@ -78,26 +78,6 @@ def split_weights(targets: Tensor) -> tuple[Tensor, Tensor]:
 def mean_loss(losses: Tensor, weights: Tensor) -> Tensor:
     """Return the mean of the losses (n,), each times its weight (n,)."""
     return (losses * weights).mean()
-
-
-def draw_repeats(classes: Indices, generator: np.random.Generator) -> Indices:
-    """Return how often each window comes in an epoch of as many windows, of each class equally many.
-
-    Classes differ by one window at most, and so do the windows of one class.
-
-    Parameters
-    ----------
-    classes
-        (n,): the class of each window.
-    """
-    repeats = np.zeros(len(classes), np.int64)
-    members = [np.flatnonzero(classes == k) for k in generator.permutation(np.unique(classes))]
-    shares = np.diff(np.arange(len(members) + 1) * len(classes) // len(members))
-    for windows, share in zip(members, shares, strict=True):
-        times, rest = divmod(int(share), len(windows))
-        repeats[windows] = times
-        repeats[generator.choice(windows, rest, replace=False)] += 1
-    return repeats
 
 
 def _add_column(windows: Windows, weights: NDArray[np.float64]) -> Windows:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioml.errors import DatasetError
-from audioml.training.balance import draw_repeats
 from audioml.training.seeds import derive_seed
 
 SHUFFLE_BYTES = 1 << 30
@@ -128,6 +127,26 @@ class StoredOrder:
         alike = np.split(order, np.flatnonzero(np.diff(self.frames[order])) + 1) if len(order) else []
         bounds = [_split(len(part), -(-len(part) // self.batch_size)) for part in alike]
         return [batch for part, at in zip(alike, bounds, strict=True) for batch in np.split(part, at[1:-1])]
+
+
+def draw_repeats(classes: Indices, generator: np.random.Generator) -> Indices:
+    """Return how often each window comes in an epoch of as many windows, of each class equally many.
+
+    Classes differ by one window at most, and so do the windows of one class.
+
+    Parameters
+    ----------
+    classes
+        (n,): the class of each window.
+    """
+    repeats = np.zeros(len(classes), np.int64)
+    members = [np.flatnonzero(classes == k) for k in generator.permutation(np.unique(classes))]
+    shares = np.diff(np.arange(len(members) + 1) * len(classes) // len(members))
+    for windows, share in zip(members, shares, strict=True):
+        times, rest = divmod(int(share), len(windows))
+        repeats[windows] = times
+        repeats[generator.choice(windows, rest, replace=False)] += 1
+    return repeats
 
 
 def _split(n: int, n_parts: int) -> Indices:

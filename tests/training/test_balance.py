@@ -12,10 +12,10 @@ from audioml.augment import mixup
 from audioml.errors import ParamsError
 from audioml.params import Params
 from audioml.tasks import classification
-from audioml.training.balance import add_weights, draw_repeats, find_classes, mean_loss, split_weights
+from audioml.training.balance import add_weights, find_classes, mean_loss, split_weights
 from audioml.training.data import Windows
 from audioml.training.fit import fit
-from audioml.training.order import ShuffledOrder
+from audioml.training.order import ShuffledOrder, draw_repeats
 from audioml.training.tracker import MemoryTracker
 
 from ._small import small_params
