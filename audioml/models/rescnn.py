@@ -20,7 +20,7 @@ from audioml.params import Section
 class Params(Section):
     """How large the network is."""
 
-    channels: Annotated[tuple[int, ...], Field(min_length=1)] = (16, 24, 32)
+    channels: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (16, 24, 32)
     """Channels of each stage. The first convolution and each further stage halve bins and frames."""
     width: Annotated[int, Field(ge=1)] = 48
     """Channels of the last convolution, which the head sees."""

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from audioml.errors import ParamsError
 from audioml.models.rescnn import Params, build
+from audioml.params import parse_section
 
 
 def test_size_with_defaults_is_below_100_000_parameters() -> None:
@@ -17,3 +19,8 @@ def test_size_with_defaults_is_below_100_000_parameters() -> None:
 def test_any_input_shape(shape: tuple[int, int]) -> None:
     model = build(Params(), shape)
     assert model(torch.randn(3, *shape)).shape == (3, model.width, -(-shape[1] // 8))
+
+
+def test_a_stage_has_a_channel_at_least() -> None:
+    with pytest.raises(ParamsError, match=r"model\.channels\.1' is 0"):
+        parse_section(Params, {"channels": [16, 0]}, "model")
