@@ -36,7 +36,7 @@ from audioml.orchestration.services import (
 )
 from audioml.pipeline.context import Context
 from audioml.ports import LOCAL, listen, port_of
-from audioml.processes import end_processes
+from audioml.processes import end_marked, end_processes
 from audioml.registry.server import Server, find_server, log_of, start_server, stop_server
 from audioml.store.files import write_text
 from audioml.store.locks import hold_lock
@@ -78,6 +78,8 @@ def up(ctx: Context, *, airflow_port: int | None = None, mlflow_port: int | None
         recorded = read_services(ctx.state)
         if not any(s.runs() for s in recorded.values()):
             stop_all(ctx.state)
+            # A part that dies leaves children that no list of the living parts' children has.
+            undo.callback(end_marked, MARK, str(ctx.state))
         mlflow = _ensure_mlflow(ctx, mlflow_port, recorded, undo)
         server = _wait_for_record(ctx, mlflow)
         running = _keep_running(ctx, recorded, server, airflow_port)

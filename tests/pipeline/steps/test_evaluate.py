@@ -152,7 +152,7 @@ def test_groups_strangers_and_a_temperature(ctx):
     assert metrics["test"]["rejected_share"] == metrics["unknown"]["rejected_share"] == 0
     assert metrics["calibration"]["ece_before"] == pytest.approx(2 / 12, abs=1e-3)
     html = (ctx.path("reports/evaluation") / "index.html").read_text(encoding="utf-8")
-    assert "The clips are of 2 values of speaker only: it says nothing of others." in html
+    assert "The clips are of 2 values of speaker only: the interval says nothing of others." in html
     assert "Of 1 recordings that are none of the labels" in html
 
 
