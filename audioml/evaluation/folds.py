@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from audioml.evaluation.calibration import measure_calibration
 from audioml.evaluation.intervals import Groups, Interval, make_intervals
 from audioml.evaluation.plots import INK, LINE, TRAIN, VALIDATION
 from audioml.tasks._outputs import stack
@@ -27,6 +28,8 @@ class CrossValidation:
     """Of the primary metric over all clips."""
     metrics: dict[str, float]
     """All metrics over all clips, as the task measures them."""
+    calibration: dict[str, float]
+    """``ece`` and ``adaptive_ece`` over all clips; empty where answers have no probability."""
     table: pd.DataFrame
     """A row a fold: fold (its name), n, metric, low, high."""
 
@@ -75,8 +78,16 @@ def judge_folds(
     return CrossValidation(
         interval_of(np.ones(len(clips), dtype=bool)),
         task.measure(targets, truth, merged),
+        _measure_calibration(task, targets, scores, merged) if hasattr(task, "calibration_loss") else {},
         pd.DataFrame(rows, columns=["fold", "n", "metric", "low", "high"]),
     )
+
+
+def _measure_calibration(
+    task: ModuleType, targets: dict[str, Any], scores: NDArray[np.float64], outputs: NDArray[Any]
+) -> dict[str, float]:
+    confidence = [task.describe(targets, output)["probability"] for output in outputs]
+    return measure_calibration(confidence, scores[:, 0] == scores[:, 1])
 
 
 def draw_folds(found: CrossValidation, metric: str) -> Figure:

@@ -46,21 +46,29 @@ def tune_description(ctx: Context, features: FeatureSet, description: Descriptio
     it stays as it is.
     """
     predictor = Predictor.of(description, open_session(ctx.path(ONNX), threads=0))
-    params, task = ctx.params.plugin_section("tasks"), predictor.task
-    calibrates = getattr(params, "calibrate", False)
     manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
-    chosen = set(splits.loc[splits["split"] == "validation", "clip_id"]) - set(features.quarantined)
-    clips = manifest[manifest["clip_id"].isin(chosen)].reset_index(drop=True)
-    if clips.empty or not (calibrates or hasattr(task, "tune_outputs")):
+    clips = _validation_clips(features, manifest, splits)
+    params, task = ctx.params.plugin_section("tasks"), predictor.task
+    if clips.empty or not (_calibrates(ctx) or hasattr(task, "tune_outputs")):
         return description
-    clips = clips.iloc[np.unique(np.linspace(0, len(clips) - 1, MAX_CLIPS).astype(int))]
     truth = task.truth(description.targets, clips)
     stored = run_stored(predictor, features, clips["clip_id"].tolist())
-    temperature = fit_temperature(predictor, *stored[:2], truth) if calibrates else 1.0
+    temperature = fit_temperature(predictor, *stored[:2], truth) if _calibrates(ctx) else 1.0
     targets = description.targets
     if hasattr(task, "tune_outputs"):
         targets = task.tune_outputs(params, targets, truth, merger(predictor, *stored)(temperature))
     return replace(description, temperature=temperature, targets=targets)
+
+
+def _calibrates(ctx: Context) -> bool:
+    return bool(getattr(ctx.params.plugin_section("tasks"), "calibrate", False))
+
+
+def _validation_clips(features: FeatureSet, manifest: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of validation clips that have features; of very many, some."""
+    chosen = set(splits.loc[splits["split"] == "validation", "clip_id"]) - set(features.quarantined)
+    clips = manifest[manifest["clip_id"].isin(chosen)].reset_index(drop=True)
+    return clips.iloc[np.unique(np.linspace(0, len(clips) - 1, MAX_CLIPS).astype(int))] if len(clips) else clips
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +89,8 @@ def judge_held_out(
 ) -> HeldOut:
     """Return what the best epoch's model makes of the clips of the split ``test``, merged as in serving.
 
+    Where the task is calibrated, the temperature is fitted to the clips of ``validation``.
+
     Raises
     ------
     StepError
@@ -95,8 +105,13 @@ def judge_held_out(
         raise StepError("None of the clips that were held out has features. See features/index.json for the reasons.")
     network = load_network(ctx.params, result.checkpoint, result.targets, features.shape)
     predictor = Predictor.of(describe(ctx, features, result.targets), TorchSession(network))
-    outputs = predict_stored(predictor, features, clips["clip_id"].tolist())
     task = predictor.task
+    validation = _validation_clips(features, manifest, splits)
+    if _calibrates(ctx) and len(validation):
+        raw, clip_of = run_stored(predictor, features, validation["clip_id"].tolist())[:2]
+        temperature = fit_temperature(predictor, raw, clip_of, task.truth(result.targets, validation))
+        predictor = replace(predictor, description=replace(predictor.description, temperature=temperature))
+    outputs = predict_stored(predictor, features, clips["clip_id"].tolist())
     value = divide(*sum_scores(task, result.targets, task.truth(result.targets, clips), outputs))
     return HeldOut(clips["clip_id"].tolist(), outputs, task.PRIMARY, value)
 

@@ -20,7 +20,7 @@ from audioml.registry.workspace import Workspace
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
 SAMPLING_VARIABLE = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"
 SAMPLING_INTERVAL_S = 5
@@ -204,8 +204,20 @@ def _create_run(client: MlflowClient, ctx: Workspace, params: Mapping[str, str],
     client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in params.items()])
     client.log_text(run.info.run_id, _params_text(ctx), FILE_NAME)
     if inputs := dataset_inputs(ctx):
-        client.log_inputs(run.info.run_id, inputs)
+        _log_inputs(client, run.info.run_id, inputs)
     return run
+
+
+def _log_inputs(client: MlflowClient, run_id: str, inputs: list[DatasetInput]) -> None:
+    """Name a run's datasets, once more if another run was the first to name them in this moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:
+        if "IntegrityError" not in str(error):
+            raise
+        client.log_inputs(run_id, inputs)
 
 
 def _params_text(ctx: Workspace) -> str:

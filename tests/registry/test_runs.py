@@ -8,6 +8,8 @@ from pathlib import Path
 import mlflow
 import pytest
 from matplotlib.figure import Figure
+from mlflow.entities import DatasetInput
+from mlflow.exceptions import MlflowException
 
 from audioml.params import load_params
 from audioml.pipeline.context import Context
@@ -38,6 +40,25 @@ def test_run_has_params_tags_dataset_and_metrics(make_workspace: Callable[[str],
         Path(client.download_artifacts(tracker.run_id, "params.yaml")).read_bytes()
         == ctx.path("params.yaml").read_bytes()
     )
+
+
+def test_a_dataset_that_two_runs_name_at_once_is_named_by_both(
+    make_workspace: Callable[[str], Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    log_inputs = mlflow.MlflowClient.log_inputs
+
+    def refuse_once(client: mlflow.MlflowClient, run_id: str, inputs: list[DatasetInput]) -> None:
+        if not refused:
+            refused.append(run_id)
+            raise MlflowException("BAD_REQUEST: (sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name")
+        log_inputs(client, run_id, inputs)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_inputs", refuse_once)
+    with training_run(make_workspace("run-race")) as tracker:
+        pass
+    assert refused == [tracker.run_id]
+    assert len(mlflow.MlflowClient().get_run(tracker.run_id).inputs.dataset_inputs) == 1
 
 
 def test_params_edited_since_the_start_are_not_those_of_the_run(make_workspace: Callable[[str], Context]) -> None:

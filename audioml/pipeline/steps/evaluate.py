@@ -288,8 +288,8 @@ def cross_validate(
 ) -> CrossValidation | None:
     """Judge what the models of the folds made of held-out clips; None where there are no folds.
 
-    They are judged by the targets as they were before the final model's validation clips taught it its threshold: the
-    outputs of the folds have no temperature either, and some of these clips are held out here.
+    They are judged by the targets as they were before the final model's validation clips taught it its threshold:
+    some of these clips are held out here.
     """
     path = ctx.path(FOLDS)
     if not path.exists():
@@ -309,6 +309,7 @@ def describe_folds(primary: str, folds: CrossValidation) -> dict[str, Any]:
     """Return the metrics of the cross-validation: pooled, as `describe_test`, and each fold's primary one."""
     by_fold = {str(row["fold"]): float(row["metric"]) for _, row in folds.table.iterrows()}
     described = describe_test(primary, folds.pooled, folds.metrics)
+    described |= {"calibration": folds.calibration} if folds.calibration else {}
     return {**described, "mean": folds.mean, "std": folds.std, f"{primary}_by_fold": by_fold}
 
 

@@ -225,6 +225,7 @@ def test_folds_are_pooled_and_shown(ctx, logged):
     assert found["low"] < found["accuracy"] < found["high"]
     assert found["accuracy_by_fold"] == pytest.approx(low.to_dict())
     assert found["mean"] == pytest.approx(low.mean())
+    assert found["calibration"]["ece"] == pytest.approx(0.75 - found["accuracy"])
     table = pd.read_csv(ctx.path("reports/plots/folds.csv"))
     assert table[["fold", "n"]].to_numpy().tolist() == [["ann", 20], ["bob", 20]]
     assert 'id="folds"' in ctx.path("reports/evaluation/index.html").read_text(encoding="utf-8")

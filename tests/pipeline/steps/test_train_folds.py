@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from audioml.errors import StepError
+from audioml.inference.predictor import Predictor
 from audioml.params import PluginSection, load_params
+from audioml.pipeline import packaging
 from audioml.pipeline.context import Context
 from audioml.pipeline.folding import assign_folds
 from audioml.pipeline.graph import find_step
@@ -112,6 +114,26 @@ def test_each_fold_is_learned_from_the_others_and_judged_on_itself(
     right = np.stack(outputs).argmax(axis=1) == (joined["label"] == "low")
     of_fold = right.groupby(joined["fold"]).mean()
     assert [fold["metrics"]["fold_accuracy"] for fold in run["folds"]] == pytest.approx(of_fold.tolist())
+
+
+def test_a_fold_is_calibrated_on_its_own_validation_clips(
+    ctx: Context, runs: PartRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[int]] = []
+
+    def fit_temperature(predictor: Predictor, raw: Any, clip_of: Any, truth: Any) -> float:
+        given.append(truth.tolist())
+        return 1000.0
+
+    monkeypatch.setattr(packaging, "fit_temperature", fit_temperature)
+    item = plan_step(ctx, STEP)[1]
+    work_item(ctx, STEP, item.id)
+    manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
+    learned = splits_of_fold(splits, 0)
+    validation = manifest["clip_id"].isin(learned.loc[learned["split"] == "validation", "clip_id"])
+    assert given == [(manifest.loc[validation, "label"] == "low").astype(int).tolist()]
+    (path,) = (ctx.state / "training").rglob(train.STATE_OUTPUTS)
+    np.testing.assert_allclose(np.stack(read_outputs(path)[1]), 0.5, atol=0.01)
 
 
 def test_pretrained_weights_of_a_fold_are_not_kept(
