@@ -11,15 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-from bench_main_job import JOBS
+from _workspaces import JOBS, change_params, read_metrics, run_audioml
 
 from audioml.evaluation.cost import time_predictions
 from audioml.params import load_params
@@ -29,45 +25,30 @@ CORPORA = {"digits": "FSDD, official split", "sounds": "ESC-10, fold 5"}
 OF_SAMPLES = ("rawcnn",)
 """Models that learn from samples, not from spectra."""
 TIMED_CLIPS = 50
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1"}
-ENVIRONMENT.pop("MLFLOW_TRACKING_URI", None)
-
-
-def audioml(*arguments: str, cwd: Path) -> None:
-    """Run a command; its output is shown if it fails."""
-    done = subprocess.run(["audioml", *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"audioml {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
 
 
 def open_workspace(work: Path, corpus: str, of_samples: bool) -> Path:
     """Return the workspace of a corpus with features made; one for spectra, one for samples."""
     workspace = work / f"{corpus}-{'samples' if of_samples else 'spectra'}"
     if not workspace.exists():
-        audioml("init", str(workspace), *JOBS[corpus], cwd=work)
+        run_audioml("init", str(workspace), *JOBS[corpus], cwd=work)
         if of_samples:
             params = load_params(workspace).plugin_section("features")
             kept = {key: getattr(params, key) for key in ("sample_rate", "duration_s", "length")}
-            change_params(workspace, features={"name": "waveform", **kept})
+            change_params(workspace, {"features": {"name": "waveform", **kept}})
     for step in ("ingest", "validate", "split", "featurize"):
-        audioml("run", step, cwd=workspace)
+        run_audioml("run", step, cwd=workspace)
     return workspace
-
-
-def change_params(workspace: Path, **sections: Any) -> None:
-    """Replace sections of params.yaml."""
-    path = workspace / "params.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **sections}, sort_keys=False))
 
 
 def measure(workspace: Path, model: str) -> dict[str, Any]:
     """Train and evaluate a model, and return its row."""
-    change_params(workspace, model={"name": model})
+    change_params(workspace, {"model": {"name": model}})
     start = time.perf_counter()
-    audioml("run", "train", cwd=workspace)
+    run_audioml("run", "train", cwd=workspace)
     training_s = time.perf_counter() - start
-    audioml("run", "evaluate", cwd=workspace)
-    metrics = json.loads((workspace / "reports" / "metrics.json").read_text())
+    run_audioml("run", "evaluate", cwd=workspace)
+    metrics = read_metrics(workspace)
     recordings = sorted(path for path in Path(str(load_params(workspace).data.source)).rglob("*.*") if path.is_file())
     clips = [path.read_bytes() for path in recordings if path.suffix in (".wav", ".ogg")]
     timed = clips[:: max(1, len(clips) // TIMED_CLIPS)]

@@ -1,0 +1,291 @@
+"""What audioml reaches on held-out recordings, trained from scratch, beside what it should.
+
+    python benchmarks/recognition.py [--work FOLDER] [--output FILE] [JOB ...]
+
+Recordings are looked for in AUDIOML_TEST_DATA (default: ../shared/data beside the repository). A job is `audioml init`,
+some keys of params.yaml, and the steps up to evaluate. What was measured is kept in FOLDER, so a run that was broken
+off goes on where it was; the page is written from all that is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from _workspaces import DATA, ESC10, FSDD, JOBS, REPOSITORY, SOURCES, change_params, read_metrics, run_audioml
+
+STEPS = ("ingest", "validate", "split", "featurize", "train", "evaluate")
+OTHER_VOICES: dict[str, Any] = {
+    "features.subtract_mean": True,
+    "features.top_db": 70.0,
+    "features.keep_audio": True,
+    "augment": [
+        {"name": "speed", "min_factor": 0.8, "max_factor": 1.25, "share": 0.8},
+        {"name": "filter_response"},
+        {"name": "noise", "min_snr_db": 5, "share": 0.3},
+        {"name": "time_shift"},
+        {"name": "specaugment"},
+        {"name": "mixup"},
+    ],
+    "training.average": "ema",
+    "training.ema_decay": 0.998,
+    "training.weight_decay": 0.05,
+    "training.max_epochs": 40,
+}
+"""For speakers that training never heard: what differs between voices and microphones is drawn or taken away."""
+BABBLE: dict[str, Any] = {
+    "features.keep_audio": True,
+    "augment": [
+        {
+            "name": "noise",
+            "kinds": ["white", "pink", "brown", "babble"],
+            "min_snr_db": -5,
+            "max_snr_db": 20,
+            "share": 0.8,
+        },
+        {"name": "time_shift"},
+        {"name": "specaugment"},
+        {"name": "mixup"},
+    ],
+}
+RARE = 0.1
+"""Share of the training clips that is left of the first five classes."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that a job measures."""
+
+    measure: str
+    goal: str
+    read: Callable[[dict[str, Any]], tuple[float, str]]
+    """From metrics.json to the value in percent and what to say beside it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One workspace and what is measured there."""
+
+    data: str
+    init: Sequence[str]
+    figures: Sequence[Figure]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def accuracy(section: str) -> Callable[[dict[str, Any]], tuple[float, str]]:
+    """Return a reader of the accuracy in a section of metrics.json, with its interval."""
+
+    def read(metrics: dict[str, Any]) -> tuple[float, str]:
+        found = metrics[section]
+        return 100 * found["accuracy"], f"{100 * found['low']:.1f} to {100 * found['high']:.1f}, {found['n']} clips"
+
+    return read
+
+
+def mean_of_folds(metrics: dict[str, Any]) -> tuple[float, str]:
+    """Return the mean of the folds' accuracies."""
+    folds = metrics["folds"]
+    by_fold = ", ".join(f"{name} {100 * value:.1f}" for name, value in folds["accuracy_by_fold"].items())
+    return 100 * folds["mean"], by_fold
+
+
+def calibration_of_folds(metrics: dict[str, Any]) -> tuple[float, str]:
+    """Return the expected calibration error over the clips of all folds."""
+    found = metrics["folds"]["calibration"]
+    return 100 * found["ece"], f"{100 * found['adaptive_ece']:.1f} by bins of equal size"
+
+
+def in_noise(metrics: dict[str, Any]) -> tuple[float, str]:
+    """Return the accuracy at 0 dB."""
+    found = metrics["noise"]
+    return 100 * found["accuracy"]["0_db"], f"{found['n']} clips; without noise {100 * metrics['test']['accuracy']:.1f}"
+
+
+SPEAKER_PATTERN = r"(?P<label>\d)_(?P<speaker>\w+)_(?P<index>\d+)"
+SINGLE = {
+    "digits": Job("FSDD, official split", JOBS["digits"], [Figure("accuracy", "at least 99.3", accuracy("test"))]),
+    "unheard": Job(
+        "FSDD, leave one speaker out",
+        [*FSDD, "--pattern", SPEAKER_PATTERN],
+        [Figure("accuracy, mean of six", "at least 95", mean_of_folds)],
+        {"split.folds": "speaker", **OTHER_VOICES},
+    ),
+    "speakers": Job(
+        "FSDD speakers, official split",
+        [*FSDD, "--pattern", r"(?P<digit>\d)_(?P<label>\w+)_(?P<index>\d+)", "--test", "index < 5"],
+        [Figure("accuracy", "at least 99", accuracy("test"))],
+    ),
+    "sounds": Job(
+        "ESC-10, its five folds",
+        [*ESC10, *SOURCES],
+        [
+            Figure("accuracy, mean of five", "at least 90", mean_of_folds),
+            Figure("calibration error after scaling", "at most 5", calibration_of_folds),
+        ],
+        {"split.folds": "fold"},
+    ),
+    "commands": Job(
+        "spoken commands, unheard voices",
+        ["--layout", "spoken_commands", "--group", "voice"],
+        [Figure("accuracy", "at least 98", accuracy("test"))],
+    ),
+    "noisy": Job(
+        "FSDD, official split, mixed with ESC-10 at 0 dB",
+        JOBS["digits"],
+        [Figure("accuracy", "at least 85", in_noise)],
+        {**BABBLE, "evaluate.noise": str(DATA / "esc10"), "evaluate.noise_snrs_db": [0.0]},
+    ),
+}
+BALANCED: dict[str, Any] = {"training.sampling": "balanced"}
+
+
+def run_workspace(workspace: Path, init: Sequence[str], changes: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Make a workspace afresh, run it up to evaluate, and return its metrics."""
+    shutil.rmtree(workspace, ignore_errors=True)
+    run_audioml("init", str(workspace), *init, "--name", name, cwd=workspace.parent)
+    change_params(workspace, changes)
+    for step in STEPS:
+        start = time.perf_counter()
+        run_audioml("run", step, cwd=workspace)
+        print(f"  {workspace.name}: {step} {time.perf_counter() - start:.0f} s", flush=True)
+    return read_metrics(workspace)
+
+
+def measure_job(work: Path, name: str) -> dict[str, Any]:
+    """Run a job and return what the page says of it."""
+    job = SINGLE[name]
+    metrics = run_workspace(work / name, job.init, job.changes, name)
+    return {
+        "data": job.data,
+        "init": list(job.init),
+        "changes": dict(job.changes),
+        "figures": [
+            {"measure": figure.measure, "goal": figure.goal, "value": value, "beside": beside}
+            for figure in job.figures
+            for value, beside in [figure.read(metrics)]
+        ],
+    }
+
+
+def measure_imbalance(work: Path) -> dict[str, Any]:
+    """Train on ESC-10 with a tenth of the clips of five classes, plainly and balanced, each fold the test set once."""
+    scores: dict[str, list[float]] = {"plain": [], "balanced": []}
+    init = ["--data", str(work / "imbalanced.csv"), "--layout", "table", *SOURCES]
+    for fold in range(1, 6):
+        write_imbalanced(work / "imbalanced.csv", fold)
+        for kind, changes in (("plain", {}), ("balanced", BALANCED)):
+            test = [*init, "--test", f"fold == {fold}"]
+            metrics = run_workspace(work / f"imbalanced-{kind}-{fold}", test, changes, "imbalanced")
+            scores[kind].append(100 * metrics["test"]["macro_f1"])
+    plain, balanced = (float(np.mean(scores[kind])) for kind in ("plain", "balanced"))
+    beside = f"{plain:.1f} plain, {balanced:.1f} balanced; by fold "
+    beside += ", ".join(f"{a:.1f} / {b:.1f}" for a, b in zip(scores["plain"], scores["balanced"], strict=True))
+    return {
+        "data": f"ESC-10 with {100 * RARE:.0f} % of the training clips of five classes, mean of its five folds",
+        "init": [*init, "--test", "fold == 5"],
+        "changes": BALANCED,
+        "figures": [
+            {
+                "measure": "macro F1, points above plain training",
+                "goal": "at least 5",
+                "value": balanced - plain,
+                "beside": beside,
+            }
+        ],
+    }
+
+
+def write_imbalanced(path: Path, test_fold: int) -> None:
+    """Write a table of ESC-10: all clips of the test fold, and of the rest few of the first five classes."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        for index, folder in enumerate(sorted(p for p in (DATA / "esc10").iterdir() if p.is_dir())):
+            clips = sorted(folder.glob("*.ogg"))
+            training = [clip for clip in clips if not clip.name.startswith(f"{test_fold}-")]
+            few = np.linspace(0, len(training) - 1, round(RARE * len(training))).round().astype(int)
+            kept = training if index >= 5 else [training[i] for i in few]
+            for clip in sorted({*kept, *clips} - {*training} | {*kept}):
+                writer.writerow([clip, folder.name.partition(" - ")[2]])
+
+
+PAGE = """# What it reaches
+
+`python benchmarks/recognition.py`: trained from scratch on one machine without a GPU, judged on clips that took no
+part in training or in the choice of the epoch. `python benchmarks/recognition.py NAME` measures one row. Below the
+table is what makes each model: options of `audioml init`, and the keys of `params.yaml` that are not its defaults; then
+`audioml run ingest` and so on to `evaluate`, or `dvc repro`.
+
+| name | data | measure | goal, % | measured, % | |
+|---|---|---|---|---|---|
+"""
+
+
+def render(found: Mapping[str, dict[str, Any]]) -> str:
+    """Return the page: a table of all figures, then what makes each."""
+    page = PAGE
+    for name, job in found.items():
+        for figure in job["figures"]:
+            page += f"| {name} | {job['data']} | {figure['measure']} | {figure['goal']} | **{figure['value']:.2f}** | "
+            page += f"{figure['beside']} |\n"
+    for name, job in found.items():
+        init = shlex.join(["audioml", "init", name, *job["init"]]).replace(str(DATA), "$AUDIOML_TEST_DATA")
+        page += f"\n## {name}\n\n    {init}\n"
+        if job["changes"]:
+            page += "".join(
+                f"\n    {line}" for line in yaml.safe_dump(nest(job["changes"]), sort_keys=False).splitlines()
+            )
+            page += "\n"
+    return page.replace(str(DATA), "$AUDIOML_TEST_DATA")
+
+
+def nest(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys as sections."""
+    nested: dict[str, Any] = {}
+    for dotted, value in changes.items():
+        *sections, key = dotted.split(".")
+        section = nested
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[key] = value
+    return nested
+
+
+def main() -> None:
+    """Measure what was asked for, or what is not measured yet, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=REPOSITORY / "build" / "recognition")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "recognition.md")
+    parser.add_argument("jobs", nargs="*", metavar="JOB")
+    options = parser.parse_args()
+    work = options.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    known = [*SINGLE, "imbalanced"]
+    if unknown := set(options.jobs) - set(known):
+        parser.error(f"there is no job {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    for name in options.jobs or known:
+        path = work / f"{name}.json"
+        if not path.exists() or options.jobs:
+            path.write_text(json.dumps(measure_imbalance(work) if name == "imbalanced" else measure_job(work, name)))
+        for figure in json.loads(path.read_text())["figures"]:
+            print(
+                f"{name}: {figure['measure']} {figure['value']:.2f} ({figure['goal']}); {figure['beside']}", flush=True
+            )
+        found = {
+            name: json.loads((work / f"{name}.json").read_text()) for name in known if (work / f"{name}.json").exists()
+        }
+        options.output.write_text(render(found))
+
+
+if __name__ == "__main__":
+    main()
