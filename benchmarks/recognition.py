@@ -30,9 +30,11 @@ OTHER_VOICES: dict[str, Any] = {
     "features.top_db": 70.0,
     "features.keep_audio": True,
     "augment": [
-        {"name": "speed", "min_factor": 0.8, "max_factor": 1.25, "share": 0.8},
+        {"name": "speed", "min_factor": 0.75, "max_factor": 1.33, "share": 0.8},
+        {"name": "pitch", "min_semitones": -4, "max_semitones": 4, "share": 0.3},
         {"name": "filter_response"},
         {"name": "noise", "min_snr_db": 5, "share": 0.3},
+        {"name": "room", "share": 0.3},
         {"name": "time_shift"},
         {"name": "specaugment"},
         {"name": "mixup"},
