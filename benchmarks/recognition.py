@@ -149,6 +149,12 @@ SINGLE = {
     ),
 }
 BALANCED: dict[str, Any] = {"training.sampling": "balanced"}
+SPOKEN_DIGITS: dict[str, Any] = {
+    "data.words": ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"],
+    "data.takes": 2,
+    "data.sample_rate": 8000,
+}
+"""The corpus of spoken commands, with other words and at the rate of FSDD."""
 
 
 def run_workspace(workspace: Path, init: Sequence[str], changes: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -169,14 +175,18 @@ def measure_job(work: Path, name: str) -> dict[str, Any]:
     metrics = run_workspace(work / name, job.init, job.changes, name)
     return {
         "data": job.data,
-        "init": list(job.init),
-        "changes": dict(job.changes),
+        "recipes": [recipe(name, job.init, job.changes)],
         "figures": [
             {"measure": figure.measure, "goal": figure.goal, "value": value, "beside": beside}
             for figure in job.figures
             for value, beside in [figure.read(metrics)]
         ],
     }
+
+
+def recipe(name: str, init: Sequence[str], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page says of a workspace."""
+    return {"name": name, "init": list(init), "changes": dict(changes)}
 
 
 def measure_imbalance(work: Path) -> dict[str, Any]:
@@ -192,19 +202,36 @@ def measure_imbalance(work: Path) -> dict[str, Any]:
     plain, balanced = (float(np.mean(scores[kind])) for kind in ("plain", "balanced"))
     beside = f"{plain:.1f} plain, {balanced:.1f} balanced; by fold "
     beside += ", ".join(f"{a:.1f} / {b:.1f}" for a, b in zip(scores["plain"], scores["balanced"], strict=True))
+    figure = {"measure": "macro F1, points above plain training", "goal": "at least 5", "value": balanced - plain}
     return {
         "data": f"ESC-10 with {100 * RARE:.0f} % of the training clips of five classes, mean of its five folds",
-        "init": [*init, "--test", "fold == 5"],
-        "changes": BALANCED,
-        "figures": [
-            {
-                "measure": "macro F1, points above plain training",
-                "goal": "at least 5",
-                "value": balanced - plain,
-                "beside": beside,
-            }
-        ],
+        "recipes": [recipe("imbalanced", ["--data", "imbalanced.csv", *init[2:], "--test", "fold == 5"], BALANCED)],
+        "figures": [{**figure, "beside": beside}],
     }
+
+
+def measure_transfer(work: Path) -> dict[str, Any]:
+    """Train on one take of each digit by each speaker, from random weights and from those of synthetic speech."""
+    shutil.rmtree(work / "few", ignore_errors=True)
+    init = [*JOBS["digits"][:-1], "index < 49"]
+    run_audioml("init", str(work / "few"), *init, cwd=work)
+    features = yaml.safe_load((work / "few" / "params.yaml").read_text())["features"]
+    words = {**SPOKEN_DIGITS, "features": features}
+    spoken = ["--layout", "spoken_commands", "--group", "voice"]
+    run_workspace(work / "words", spoken, words, "words")
+    changes = {"training.init_from": "../words/models/checkpoint.ckpt"}
+    found = [run_workspace(work / "few", init, kind, "few")["test"] for kind in ({}, changes)]
+    plain, started = (100 * test["accuracy"] for test in found)
+    beside = f"{plain:.1f} from random weights, {started:.1f} from those of spoken words; {found[0]['n']} clips"
+    figure = {"measure": "accuracy, points above random weights", "goal": "above 0", "value": started - plain}
+    return {
+        "data": "FSDD, one take of each digit by each speaker to train on",
+        "recipes": [recipe("words", spoken, words), recipe("few", init, changes)],
+        "figures": [{**figure, "beside": beside}],
+    }
+
+
+COMPARED = {"imbalanced": measure_imbalance, "pretrained": measure_transfer}
 
 
 def write_imbalanced(path: Path, test_fold: int) -> None:
@@ -241,13 +268,12 @@ def render(found: Mapping[str, dict[str, Any]]) -> str:
             page += f"| {name} | {job['data']} | {figure['measure']} | {figure['goal']} | **{figure['value']:.2f}** | "
             page += f"{figure['beside']} |\n"
     for name, job in found.items():
-        init = shlex.join(["audioml", "init", name, *job["init"]]).replace(str(DATA), "$AUDIOML_TEST_DATA")
-        page += f"\n## {name}\n\n    {init}\n"
-        if job["changes"]:
-            page += "".join(
-                f"\n    {line}" for line in yaml.safe_dump(nest(job["changes"]), sort_keys=False).splitlines()
-            )
-            page += "\n"
+        page += f"\n## {name}\n"
+        for made in job["recipes"]:
+            page += f"\n    {shlex.join(['audioml', 'init', made['name'], *made['init']])}\n"
+            if made["changes"]:
+                lines = yaml.safe_dump(nest(made["changes"]), sort_keys=False).splitlines()
+                page += "".join(f"\n    {line}" for line in lines) + "\n"
     return page.replace(str(DATA), "$AUDIOML_TEST_DATA")
 
 
@@ -272,13 +298,13 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    known = [*SINGLE, "imbalanced"]
+    known = [*SINGLE, *COMPARED]
     if unknown := set(options.jobs) - set(known):
         parser.error(f"there is no job {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     for name in options.jobs or known:
         path = work / f"{name}.json"
         if not path.exists() or options.jobs:
-            path.write_text(json.dumps(measure_imbalance(work) if name == "imbalanced" else measure_job(work, name)))
+            path.write_text(json.dumps(COMPARED[name](work) if name in COMPARED else measure_job(work, name)))
         for figure in json.loads(path.read_text())["figures"]:
             print(
                 f"{name}: {figure['measure']} {figure['value']:.2f} ({figure['goal']}); {figure['beside']}", flush=True
