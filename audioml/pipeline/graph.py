@@ -75,7 +75,14 @@ STEPS: tuple[Step, ...] = (
         inputs=("data/manifest.parquet", "reports/validation.json"),
         outputs=(Output("data/splits.parquet"),),
         params=("seed", "split", "task"),
-        code=(*TASK_CODE, "store", "pipeline/folding.py", "pipeline/splitting.py", "pipeline/steps/split.py"),
+        code=(
+            *TASK_CODE,
+            "store",
+            "pipeline/drawing.py",
+            "pipeline/folding.py",
+            "pipeline/splitting.py",
+            "pipeline/steps/split.py",
+        ),
     ),
     Step(
         name="featurize",
