@@ -13,7 +13,7 @@ import pandas as pd
 from audioml.errors import DatasetError, ParamsError
 from audioml.params import SplitParams
 from audioml.pipeline.splitting import assign_splits, check_column, group_column
-from audioml.store.folds import list_folds, splits_of_fold
+from audioml.store.parts import list_folds, splits_of
 
 MAX_FOLDS = 100
 """A column with more values than this was hardly meant: each value is a training."""
@@ -98,7 +98,7 @@ def check_folds(manifest: pd.DataFrame, splits: pd.DataFrame, group: str | None)
         return
     groups = splits["clip_id"].map(manifest.set_index("clip_id")[column])
     for fold in folds:
-        part = splits_of_fold(splits, fold.index)["split"]
+        part = splits_of(splits, fold)["split"]
         spread = part.groupby(groups.reindex(part.index)).nunique()
         if leaks := sorted(map(str, spread.index[spread > 1])):
             raise DatasetError(

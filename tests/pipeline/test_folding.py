@@ -13,8 +13,8 @@ from audioml.errors import DatasetError, ParamsError
 from audioml.params import SplitParams, parse_section
 from audioml.pipeline.folding import assign_folds, check_folds
 from audioml.pipeline.splitting import assign_splits, check_splits
-from audioml.store.folds import list_folds, splits_of_fold
 from audioml.store.manifest import read_splits, write_splits
+from audioml.store.parts import list_folds, splits_of
 
 
 def make_manifest(n_labels: int = 4, n_speakers: int = 6, takes: int = 4) -> pd.DataFrame:
@@ -51,7 +51,7 @@ def test_every_clip_is_held_out_once_and_no_group_is_on_two_sides(
     assert [fold.name for fold in list_folds(splits)] == [str(i + 1) for i in range(folds)]
     held_out: list[str] = []
     for fold in list_folds(splits):
-        own = splits_of_fold(splits, fold.index).merge(manifest, on="clip_id", suffixes=("", "_"))
+        own = splits_of(splits, fold).merge(manifest, on="clip_id", suffixes=("", "_"))
         parts = {name: own[own["split"] == name] for name in ("train", "validation", "test")}
         held_out += parts["test"]["clip_id"].tolist()
         assert all(set(part["label"]) for part in parts.values())
@@ -70,7 +70,7 @@ def test_every_clip_is_held_out_once_and_no_group_is_on_two_sides(
 def test_a_column_gives_a_fold_for_each_value() -> None:
     manifest = make_manifest()
     splits = assign_folds(manifest, SplitParams(folds="part"), 0)
-    assert [(fold.index, fold.name) for fold in list_folds(splits)] == [(0, "0"), (1, "10"), (2, "20")]
+    assert [fold.name for fold in list_folds(splits)] == ["0", "10", "20"]
     assert (splits["fold_name"] == manifest["part"].astype(str)).all()
     assert set(manifest.loc[splits["split"] == "test", "part"]) == {20}
 
@@ -93,8 +93,8 @@ def test_folds_survive_the_file(tmp_path: Any) -> None:
     write_splits(tmp_path / "splits.parquet", splits)
     read = read_splits(tmp_path / "splits.parquet")
     assert list_folds(read) == list_folds(splits)
-    for fold in range(6):
-        expected, found = splits_of_fold(splits, fold), splits_of_fold(read, fold)
+    for fold in list_folds(splits):
+        expected, found = splits_of(splits, fold), splits_of(read, fold)
         assert found["split"].tolist() == expected["split"].tolist()
 
 
