@@ -9,16 +9,19 @@ fitted again only when they change.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audioml.params import Params
 from audioml.pipeline.context import Context
 from audioml.pipeline.packaging import describe, judge_held_out, tune_description
 from audioml.pipeline.step import Item
@@ -101,6 +104,7 @@ def _train(ctx: Context, key: str, state: Path, part: Part | None, *, first: boo
     from audioml.training.fit import fit
     from audioml.training.tracker import NullTracker
 
+    ctx = replace(ctx, params=params_of(ctx.params, part))
     # One process that reads all bytes is enough.
     features = open_features(ctx.path(FEATURES), verify=first)
     inputs = (ctx.params, features, read_manifest(ctx.path(MANIFEST)), _read_splits(ctx, part), state)
@@ -224,7 +228,7 @@ def fit_key(ctx: Context, part: Part | None = None) -> str:
 
     That is params, inputs, weights to start from, code.
     """
-    params = ctx.params
+    params = params_of(ctx.params, part)
     plugins = [f"models/{params.model.name}.py", f"tasks/{params.task.name}.py"]
     plugins += [f"augment/{section.name}.py" for section in params.augment]
     sections = params.model_dump(mode="json", include={"seed", "task", "model", "augment", "training"})
@@ -238,6 +242,16 @@ def fit_key(ctx: Context, part: Part | None = None) -> str:
     version = code_version(["training/fit.py", *plugins], within)
     source = read_source(ctx)
     return hash_json({"params": sections, "inputs": inputs, "code": version, "source": source and source["sha256"]})
+
+
+def params_of(params: Params, part: Part | None) -> Params:
+    """Return the params by which the model of a part is trained: that of a share for as many steps as the final one."""
+    if part is None or part.kind != "share":
+        return params
+    training, longer = params.training, 1 / float(part.name)
+    update = {name: math.ceil(getattr(training, name) * longer) for name in ("max_epochs", "patience")}
+    update |= {"warmup_epochs": training.warmup_epochs * longer}
+    return params.model_copy(update={"training": training.model_copy(update=update)})
 
 
 def _read_splits(ctx: Context, part: Part | None) -> pd.DataFrame:

@@ -156,6 +156,8 @@ def test_a_share_is_learned_from_its_clips_and_judged_on_the_test_clips(
     assert judged["name"].tolist() == ["0.1"] * 5 + ["0.5"] * 5
     assert set(judged["clip_id"]) == by_split[0]["test"]
     run = read_json(shared.path("models/run.json"))
+    # As many steps as the final model has in its two epochs.
+    assert [share["epochs"] for share in run["shares"]] == [20, 4]
     assert nested == {run["run_id"]: [share["run_id"] for share in run["shares"]]}
     joined = judged.merge(read_manifest(shared.path(MANIFEST)), on="clip_id")
     right = np.stack(outputs).argmax(axis=1) == (joined["label"] == "low")
