@@ -201,6 +201,9 @@ class SplitParams(Section):
     """Share drawn for testing where neither `test` nor `fold` fixes it."""
     validation_share: Share = 0.1
     """Share of the remaining clips drawn for validation."""
+    train_only: str | None = None
+    """pandas query for clips that are trained on, by each fold's model too, and never validated or tested on, such as
+    synthetic ones."""
     train_shares: list[float] = []
     """Learning curve: shares of the training clips, such as [0.1, 0.25, 0.5]. Beside the final model one is trained on
     each, and judged on the same test clips; [] for none."""

@@ -66,7 +66,7 @@ def assign_splits(
     everything = np.ones(len(manifest), dtype=bool)
 
     if params.test is not None:
-        test = _select(manifest, order, params.test)
+        test = select_clips(manifest, params.test, "split.test")[order]
     elif fold is not None:
         test = (fold == fold.max()).to_numpy(dtype=bool)[order]
         if test.all():
@@ -197,39 +197,46 @@ def read_group(clips: pd.DataFrame, group: str | None, order: Codes) -> Classes 
     return None if name is None else Classes.of(check_column(clips, name, "split.group"), order)
 
 
-def _select(clips: pd.DataFrame, order: Codes, query: str) -> Mask:
-    """Return which clips, in this order, the query selects."""
+def select_clips(clips: pd.DataFrame, query: str, key: str) -> Mask:
+    """Return which clips a query selects.
+
+    Raises
+    ------
+    ParamsError
+        When it is not valid, with the key of params.yaml that it stands under.
+    DatasetError
+        When it selects none, or all.
+    """
     columns = ", ".join(str(column) for column in clips.columns)
     used = [name for name in clips.columns if re.search(rf"(?<!\w){re.escape(str(name))}(?!\w)", query)]
-    clips_used = clips[used].iloc[order].reset_index(drop=True)
+    clips_used = clips[used].reset_index(drop=True)
     try:
         # Python's engine knows string methods; empty scopes keep this module's variables out of reach.
-        selected = clips_used.eval(query, engine="python", local_dict={}, global_dict={})
+        answer = clips_used.eval(query, engine="python", local_dict={}, global_dict={})
     except NameError as error:
         name = (re.findall(r"'([^']+)'", str(error)) or [str(error)])[0]
         nearest = did_you_mean(name, [str(column) for column in clips.columns])
         raise ParamsError(
-            f"params.yaml: 'split.test' is {query!r}, but the manifest has no column {name!r}.{nearest} "
-            f"Columns: {columns}."
+            f"params.yaml: '{key}' is {query!r}, but the manifest has no column {name!r}.{nearest} Columns: {columns}."
         ) from None
     except (SyntaxError, TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise ParamsError(
-            f"params.yaml: 'split.test' is {query!r}, which is no valid pandas query: {error}. "
+            f"params.yaml: '{key}' is {query!r}, which is no valid pandas query: {error}. "
             f"Write for example: index < 5 (columns: {columns})."
         ) from None
-    if not isinstance(selected, pd.Series) or not pd.api.types.is_bool_dtype(selected):
+    if not isinstance(answer, pd.Series) or not pd.api.types.is_bool_dtype(answer):
         raise ParamsError(
-            f"params.yaml: 'split.test' is {query!r}, which does not say true or false of each clip. "
+            f"params.yaml: '{key}' is {query!r}, which does not say true or false of each clip. "
             f"Write for example: index < 5 (columns: {columns})."
         )
-    test = selected.fillna(False).to_numpy(dtype=bool)
-    if test.all() or not test.any():
+    selected: Mask = answer.fillna(False).to_numpy(dtype=bool)
+    if selected.all() or not selected.any():
         values = "; ".join(f"{name} ({clips[name].dtype}) is {_some(clips_used[name].unique())}" for name in used)
         raise DatasetError(
-            f"split.test: {query!r} selects {'all' if test.all() else 'none'} of {len(clips)} clips for testing. "
+            f"{key}: {query!r} selects {'all' if selected.all() else 'none'} of {len(clips)} clips. "
             f"Correct the query{f'; {values}' if values else ''}."
         )
-    return test
+    return selected
 
 
 def _check_group_leak(group: Classes | None, test: Mask, params: SplitParams) -> None:

@@ -76,13 +76,13 @@ def list_shares(splits: pd.DataFrame) -> list[Part]:
 def splits_of(splits: pd.DataFrame, part: Part) -> pd.DataFrame:
     """Return the splits by which the model of a part is trained: what it is judged on is ``test``.
 
-    Left out are, for a fold, clips that are in no fold (those of a fixed test set), and for a share, training clips
+    Left out are, for a fold, clips of a fixed test set, which are in no fold, and for a share, training clips
     that it has not. The columns are ``clip_id`` and ``split``; the index of the rows stays.
     """
     if part.kind == "share":
         has = (splits["split"] != "train") | (splits["share"] <= float(part.name))
         return splits.loc[has, ["clip_id", "split"]]
-    inside = splits[splits["fold"].notna()]
+    inside = splits[splits["fold"].notna() | (splits["split"] == "train")]
     held_out = (inside["fold_name"] == part.name).to_numpy(dtype=bool)
     fold = int(inside.loc[held_out, "fold"].iloc[0])
     validates = np.array([fold in folds for folds in inside["validates"]], dtype=bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -144,3 +145,43 @@ def test_a_fold_whose_rest_lacks_a_label_is_named() -> None:
     manifest = make_manifest().query("label != 'word1' or speaker == 's1'").reset_index(drop=True)
     with pytest.raises(DatasetError, match=r"with fold 's1' held out: .*word1"):
         assign_folds(manifest, SplitParams(folds="speaker"), 0)
+
+
+@pytest.mark.parametrize("test", [None, "index == 0"])
+def test_clips_for_training_only_are_trained_on_by_every_model(test: str | None) -> None:
+    manifest = make_manifest().assign(voice=None, group=lambda m: m["speaker"])
+    made = manifest.iloc[::3].index
+    manifest.loc[made, ["speaker", "voice", "group"]] = [None, "robot", "robot"]
+    params = SplitParams(folds="speaker", test=test, train_only="voice == 'robot'", validation_share=0.3)
+    splits = assign_folds(manifest, params, 0)
+    assert splits["clip_id"].tolist() == manifest["clip_id"].tolist()
+    assert set(splits.loc[made, "split"]) == {"train"}
+    assert splits.loc[made, "fold"].isna().all()
+    assert [fold.name for fold in list_folds(splits)] == sorted(manifest["speaker"].dropna().unique())
+    for fold in list_folds(splits):
+        assert set(splits_of(splits, fold).loc[made, "split"]) == {"train"}
+    # The others are drawn as if there were no more.
+    alone = manifest.drop(made).reset_index(drop=True)
+    expected = assign_folds(alone, params.model_copy(update={"train_only": None}), 0)
+    assert splits.drop(made)["split"].tolist() == expected["split"].tolist()
+    assert splits.drop(made)["validates"].tolist() == expected["validates"].tolist()
+
+
+def test_clips_for_training_only_keep_groups_whole() -> None:
+    manifest = make_manifest()
+    params = SplitParams(test="speaker == 's0'", group="speaker", train_only="index == 0")
+    with pytest.raises(DatasetError, match=r"Leak: .* of 'speaker' stand in more than one split"):
+        assign_folds(manifest, params, 0)
+    with pytest.raises(DatasetError, match=r"split\.train_only: 'index > 9' selects none of 96 clips"):
+        assign_folds(manifest, params.model_copy(update={"train_only": "index > 9"}), 0)
+    with pytest.raises(ParamsError, match=r"'split\.train_only' is 'indx > 9', but the manifest has no column 'indx'"):
+        assign_folds(manifest, params.model_copy(update={"train_only": "indx > 9"}), 0)
+
+
+def test_clips_for_training_only_survive_a_file(tmp_path: Path) -> None:
+    manifest = make_manifest().assign(made=lambda m: m["index"] == 0)
+    splits = assign_folds(manifest, SplitParams(folds=3, train_only="made"), 0)
+    write_splits(tmp_path / "splits.parquet", splits)
+    again = read_splits(tmp_path / "splits.parquet")
+    for fold in list_folds(splits):
+        pd.testing.assert_frame_equal(splits_of(again, fold), splits_of(splits, fold))
