@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from .conftest import ENVIRONMENT, change_params, read_metrics, run_command, shrink
+from .conftest import ENVIRONMENT, change_params, keep_server, read_metrics, run_command, shrink
 
 pytestmark = pytest.mark.slow
 
@@ -75,12 +75,13 @@ def test_from_a_folder_with_bad_files_to_an_answer_over_http(tones, tmp_path, po
     assert "up to date" in run_command("dvc", "status", cwd=workspace).stdout
 
     clip = sorted((source / "schräg sweep").glob("*.mp3"))[0]
-    predicted = json.loads(run_command("audioml", "predict", str(clip), "--json", cwd=workspace).stdout)
-    bad = run_command("audioml", "predict", str(clip), str(source / "low" / "noise.wav"), cwd=workspace, ok=False)
+    with keep_server(workspace):
+        predicted = json.loads(run_command("audioml", "predict", str(clip), "--json", cwd=workspace).stdout)
+        bad = run_command("audioml", "predict", str(clip), str(source / "low" / "noise.wav"), cwd=workspace, ok=False)
     assert bad.returncode == 1
     assert "unreadable" in bad.stdout
 
-    with serving(workspace, port):
+    with keep_server(workspace), serving(workspace, port):
         url = f"localhost:{port}/predict"
         answer = json.loads(run_command("curl", "-sS", "-F", f"file=@{clip}", url, cwd=tmp_path).stdout)
         raw = json.loads(run_command("curl", "-sS", "--data-binary", f"@{clip}", url, cwd=tmp_path).stdout)
