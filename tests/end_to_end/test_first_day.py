@@ -64,7 +64,8 @@ def test_from_a_folder_with_bad_files_to_an_answer_over_http(tones, tmp_path, po
     workspace = tmp_path / "first day"
     run_command("audioml", "init", str(workspace), "--data", str(source), "--name", "tones", cwd=tmp_path)
     shrink(workspace, max_epochs=12)
-    run_command("dvc", "repro", cwd=workspace)
+    with keep_server(workspace):
+        run_command("dvc", "repro", cwd=workspace)
 
     quarantine = pd.read_parquet(workspace / "data" / "quarantine.parquet").set_index("path")["reason"].to_dict()
     assert {path: quarantine.get(path) for path in reasons} == reasons
