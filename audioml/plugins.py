@@ -51,6 +51,16 @@ def changes_audio(name: str) -> bool:
     return hasattr(load_plugin("augment", name), "apply_audio")
 
 
+def mixes_targets(name: str) -> bool:
+    """Tell whether an augmentation makes one clip of two, and their targets one target."""
+    return bool(getattr(load_plugin("augment", name), "MIXES", False))
+
+
+def targets_mix(name: str) -> bool:
+    """Tell whether a task can learn what lies between two targets."""
+    return bool(getattr(load_plugin("tasks", name), "MIXABLE", True))
+
+
 def features_are_audio(name: str) -> bool:
     """Tell whether a feature plug-in's features, `(n, 1, samples)`, are the samples themselves."""
     return bool(getattr(load_plugin("features", name), "IS_AUDIO", False))
