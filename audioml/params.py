@@ -208,6 +208,17 @@ class SplitParams(Section):
     """Share drawn for testing where neither `test` nor `fold` fixes it."""
     validation_share: Share = 0.1
     """Share of the remaining clips drawn for validation."""
+    train_only: str | None = None
+    """pandas query for clips that are trained on, by each fold's model too, and never validated or tested on, such as
+    synthetic ones."""
+    train_shares: list[float] = []
+    """Learning curve: shares of the training clips, such as [0.1, 0.25, 0.5]. Beside the final model one is trained on
+    each, and judged on the same test clips; [] for none."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether models are trained beside the final one."""
+        return self.folds is not None or bool(self.train_shares)
 
     @field_validator("folds")
     @classmethod
@@ -215,6 +226,15 @@ class SplitParams(Section):
         if isinstance(folds, int) and folds < 2:
             raise ValueError("write 2 or more, the name of a column, or null for no cross-validation")
         return folds
+
+    @field_validator("train_shares")
+    @classmethod
+    def _check_train_shares(cls, shares: list[float]) -> list[float]:
+        if wrong := [share for share in shares if not 0 < share < 1]:
+            raise ValueError(f"{wrong[0]:g} is no share between 0 and 1, both excluded; write for example [0.1, 0.5]")
+        if twice := sorted({share for share in shares if shares.count(share) > 1}):
+            raise ValueError(f"{twice[0]:g} stands there twice; write each share once")
+        return shares
 
     @model_validator(mode="after")
     def _check_one_fold(self) -> Self:

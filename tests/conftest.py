@@ -21,6 +21,13 @@ import soundfile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# OpenMP reads these when torch is first imported. Threads that spin while they wait take the cores from the other
+# workers' tests: training a few steps in each of two workers on two cores took four times the CPU time. And workers
+# share the cores, as training's processes do.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_workers)))
+
 
 def _data_folder(name: str) -> Path:
     root = Path(os.environ.get("AUDIOML_TEST_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -48,13 +48,14 @@ def judge_folds(
     task: ModuleType,
     targets: dict[str, Any],
     clips: pd.DataFrame,
+    folds: Sequence[str],
     outputs: Sequence[Floats],
     samples: int,
     confidence: float,
     generator: np.random.Generator,
     groups: Groups | None = None,
 ) -> CrossValidation:
-    """Compare what was made of held-out clips with the truth, by fold and pooled.
+    """Compare what was made of held-out clips with the truth, by fold as they come, and pooled.
 
     Pooled means that each clip counts the same, whatever its fold; the interval is that of clips, or groups, drawn with
     replacement. Of what differs between folds (speakers, rooms), the spread of the folds tells.
@@ -62,9 +63,9 @@ def judge_folds(
     Parameters
     ----------
     clips
-        Rows of the manifest, with `fold` and `fold_name`.
-    outputs
-        One for each clip, in the same order.
+        Rows of the manifest.
+    folds, outputs
+        The name of the fold, and what its model makes of the clip, one for each clip in the same order.
     samples, confidence, generator, groups
         As in `bootstrap_interval`.
     """
@@ -72,9 +73,9 @@ def judge_folds(
     scores = task.score_clips(targets, truth, merged)
     interval_of = make_intervals(task, targets, truth, merged, scores, groups, samples, confidence, generator)
     rows = []
-    for fold, of_fold in clips.groupby("fold"):
-        interval = interval_of((clips["fold"] == fold).to_numpy())
-        rows.append([of_fold["fold_name"].iloc[0], interval.n, interval.value, interval.low, interval.high])
+    for fold in dict.fromkeys(folds):
+        interval = interval_of(np.array([fold == name for name in folds]))
+        rows.append([fold, interval.n, interval.value, interval.low, interval.high])
     return CrossValidation(
         interval_of(np.ones(len(clips), dtype=bool)),
         task.measure(targets, truth, merged),

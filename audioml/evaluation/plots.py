@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -125,14 +125,48 @@ def draw_robustness(table: pd.DataFrame, metric: str) -> Figure:
     names = ["no noise" if np.isnan(snr) else f"{snr:g} dB" for snr in ordered["snr_db"]]
     axes.fill_between(places, ordered["low"], ordered["high"], color=TRAIN, alpha=0.15, linewidth=0)
     axes.plot(places, ordered["metric"], "-o", color=TRAIN, linewidth=1.8, markersize=5)
-    for place, value in zip(places, ordered["metric"], strict=True):
-        text = f"{100 * value:.1f} %"
-        axes.annotate(text, (place, value), (0, 11), textcoords="offset points", ha="center", color=INK, fontsize=9)
+    _annotate_percent(axes, places, ordered["metric"])
     _plain_axes(axes, f"{metric.replace('_', ' ').capitalize()} by signal-to-noise ratio")
     axes.set_xticks(places, names)
-    axes.set_ylim(0, max(1.12, float(ordered["high"].max()) * 1.12))
-    axes.set_yticks(np.linspace(0, 1, 6))
+    _share_axis(axes, ordered["high"])
     return figure
+
+
+def draw_learning_curve(table: pd.DataFrame, metric: str) -> Figure:
+    """Return a metric over the number of training clips, on a logarithmic axis, with its intervals.
+
+    Parameters
+    ----------
+    table
+        ``share``, ``train_clips``, ``metric``, ``low``, ``high``, from the fewest clips to all.
+    metric
+        Its name.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots()
+    clips, places = table["train_clips"], range(len(table))
+    axes.fill_between(clips, table["low"], table["high"], color=TRAIN, alpha=0.15, linewidth=0)
+    axes.plot(clips, table["metric"], "-o", color=TRAIN, linewidth=1.8, markersize=5)
+    _annotate_percent(axes, clips, table["metric"])
+    _plain_axes(axes, f"{metric.replace('_', ' ').capitalize()} by number of training clips")
+    axes.set_xscale("log")
+    axes.set_xticks(clips, [f"{clips.iloc[i]:,}\n{table['share'].iloc[i]}" for i in places])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("training clips, and their share of all", color=INK)
+    _share_axis(axes, table["high"])
+    return figure
+
+
+def _annotate_percent(axes: mpl.axes.Axes, places: Iterable[float], values: Iterable[float]) -> None:
+    for place, value in zip(places, values, strict=True):
+        text = f"{100 * value:.1f} %"
+        axes.annotate(text, (place, value), (0, 11), textcoords="offset points", ha="center", color=INK, fontsize=9)
+
+
+def _share_axis(axes: mpl.axes.Axes, high: pd.Series[float]) -> None:
+    """Let the axis of a metric begin at 0 and have room for its largest value and what is written above it."""
+    axes.set_ylim(0, max(1.12, float(high.max()) * 1.12))
+    axes.set_yticks(np.linspace(0, 1, 6))
 
 
 def _plain_axes(axes: mpl.axes.Axes, title: str) -> None:

@@ -104,6 +104,10 @@ class Evaluation:
     """Why there are no explanations, where there are none."""
     folds: CrossValidation | None = None
     """What the models of the folds make of held-out clips, where there is cross-validation."""
+    learning_curve: pd.DataFrame | None = None
+    """``share``, ``train_clips``, ``metric``, ``low``, ``high``, where there are models of shares."""
+    learning_plot: str | None = None
+    """SVG of it."""
 
 
 def render_report(evaluation: Evaluation) -> str:

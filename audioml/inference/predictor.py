@@ -209,6 +209,8 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Threads that wait sleep. By default they spin, which takes the cores from whatever else runs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     if not path.exists():
         raise StoreError(f"{path} is missing. Bring it back with: dvc checkout (or: audioml run train)")

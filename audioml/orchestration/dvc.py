@@ -202,7 +202,7 @@ def _render_output(output: Output) -> str | dict[str, dict[str, bool]]:
 
 
 def _explain(ctx: Context, step: Step, status: dict[str, Any]) -> Iterator[str]:
-    if step.name not in _read_lock(ctx):
+    if step.name not in ctx.read_lock():
         yield "no run of it is recorded"
         return
     for change in (change for changes in status.values() for change in changes):
@@ -222,20 +222,12 @@ def _explain(ctx: Context, step: Step, status: dict[str, Any]) -> Iterator[str]:
 
 def _explain_params(ctx: Context, step: Step) -> Iterator[str]:
     now = yaml.safe_load(ctx.path(FILE_NAME).read_text(encoding="utf-8"))
-    before = _read_lock(ctx)[step.name].get("params", {}).get(FILE_NAME, {})
+    before = ctx.read_lock()[step.name].get("params", {}).get(FILE_NAME, {})
     for section in step.params:
         old, new = dict(_flatten(section, before.get(section))), dict(_flatten(section, now.get(section)))
         for key in sorted(old.keys() | new.keys()):
             if old.get(key) != new.get(key):
                 yield f"param {key}: {old.get(key)!r} -> {new.get(key)!r}"
-
-
-def _read_lock(ctx: Context) -> dict[str, Any]:
-    """Return the stages of dvc.lock by name."""
-    path = ctx.path("dvc.lock")
-    lock = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
-    stages: dict[str, Any] = (lock or {}).get("stages", {})
-    return stages
 
 
 def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:

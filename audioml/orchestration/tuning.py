@@ -29,8 +29,8 @@ from audioml.pipeline.transfer_source import look_up_source, read_source, source
 from audioml.plugins import load_plugin
 from audioml.store.features import INDEX, open_features
 from audioml.store.files import hash_file, hash_json, read_json, write_folder_atomic, write_json, write_text
-from audioml.store.folds import list_folds, splits_of_fold
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
+from audioml.store.parts import list_folds, splits_of
 
 FEATURES, REPORT = "features", "reports/tuning"
 FOLDER, STARTED = "tune", "started.json"
@@ -311,7 +311,7 @@ def _judge_by_folds(tuning: Tuning, ctx: Context, trial: Trial, run: Any) -> flo
         state = tuning.search.trial_folder(trial.number) / fold.item
         kept = state / "value.json"
         if not kept.exists():
-            of_fold = splits_of_fold(splits, fold.index)
+            of_fold = splits_of(splits, fold)
             result = fit(ctx.params, features, manifest, of_fold, state, _Prefixed(run, fold.name), source)
             write_json(kept, judge_held_out(ctx, features, manifest, of_fold, result).value)
         values.append(read_json(kept))

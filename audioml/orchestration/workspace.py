@@ -32,9 +32,9 @@ GITIGNORE = """\
 /data/
 /features/
 /models/checkpoint.ckpt
-/models/folds.parquet
 /models/model.onnx
 /models/package/
+/models/parts.parquet
 /reports/validation/
 /reports/plots/
 /reports/evaluation/

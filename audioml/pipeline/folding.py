@@ -12,8 +12,8 @@ import pandas as pd
 
 from audioml.errors import DatasetError, ParamsError
 from audioml.params import SplitParams
-from audioml.pipeline.splitting import assign_splits, check_column, group_column
-from audioml.store.folds import list_folds, splits_of_fold
+from audioml.pipeline.splitting import assign_splits, check_column, check_splits, group_column, select_clips
+from audioml.store.parts import list_folds, splits_of
 
 MAX_FOLDS = 100
 """A column with more values than this was hardly meant: each value is a training."""
@@ -32,8 +32,9 @@ def assign_folds(
     """Return the split of every clip as `assign_splits` does; with `params.folds` its fold too.
 
     A model is trained for each fold, on clips of all others; its validation set is drawn from these. What
-    `params.test` fixes is in no fold. Without it the highest fold is the test set of the final model. The result does
-    not depend on the order of the rows.
+    `params.test` fixes is in no fold. Without it the highest fold is the test set of the final model. What
+    `params.train_only` selects takes no part in all this, and is trained on by every model. The result does not depend
+    on the order of the rows.
 
     Parameters
     ----------
@@ -59,6 +60,8 @@ def assign_folds(
     DatasetError
         As `assign_splits`, also for each fold.
     """
+    if params.train_only is not None:
+        return _add_training(manifest, params, params.train_only, seed, labels, n_labels)
     if params.folds is None:
         return assign_splits(manifest, params, seed, labels, n_labels)
     if params.test is not None:
@@ -98,13 +101,30 @@ def check_folds(manifest: pd.DataFrame, splits: pd.DataFrame, group: str | None)
         return
     groups = splits["clip_id"].map(manifest.set_index("clip_id")[column])
     for fold in folds:
-        part = splits_of_fold(splits, fold.index)["split"]
+        part = splits_of(splits, fold)["split"]
         spread = part.groupby(groups.reindex(part.index)).nunique()
         if leaks := sorted(map(str, spread.index[spread > 1])):
             raise DatasetError(
                 f"Leak: in fold {fold.name!r} {len(leaks)} values of {column!r} stand on more than one side, such as "
                 f"{leaks[0]}. Make the splits again with: audioml run split"
             )
+
+
+def _add_training(
+    manifest: pd.DataFrame, params: SplitParams, query: str, seed: int, labels: Labels, n_labels: int
+) -> pd.DataFrame:
+    """Return the splits of the clips that a query leaves, and those it selects as training clips in no fold."""
+    added = select_clips(manifest, query, "split.train_only")
+    rest = params.model_copy(update={"train_only": None})
+    left = np.flatnonzero(~added)
+    drawn = assign_folds(manifest.iloc[left].reset_index(drop=True), rest, seed, _take(labels, left), n_labels)
+    splits = drawn.set_index(left).reindex(np.arange(len(manifest)))
+    splits["clip_id"], splits["split"] = manifest["clip_id"].array, splits["split"].where(~added, "train")
+    if "validates" in splits:
+        splits["validates"] = [[] if alone else folds for alone, folds in zip(added, splits["validates"], strict=True)]
+        splits["fold_name"] = splits["fold_name"].astype(object).where(~added, None)
+    check_splits(manifest, splits, params.group, labels)
+    return splits
 
 
 def _take(labels: Labels, rows: Codes) -> Labels:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from audioml.errors import ParamsError
+from audioml.errors import ParamsError, StepError
 from audioml.evaluation.calibration import merger
 from audioml.evaluation.cost import Cost, measure_cost
 from audioml.evaluation.explanation import Explanation, attribute, choose_clips, draw_attribution
 from audioml.evaluation.intervals import Groups, make_intervals
+from audioml.evaluation.learning_curve import Point, judge_shares
 from audioml.evaluation.outputs import run_stored
 from audioml.evaluation.robustness import load_noise, predict_in_noise
 from audioml.evaluation.unknown import MAX_RECORDINGS, Strangers, judge_strangers, list_recordings
@@ -25,6 +27,8 @@ from audioml.pipeline.context import Context
 from audioml.store.clips import FOLDER as AUDIO
 from audioml.store.clips import read_clips
 from audioml.store.features import FeatureSet
+from audioml.store.parts import PARTS, list_shares, read_outputs, splits_of
+from audioml.tasks._outputs import stack
 from audioml.training.seeds import derive_seed
 
 PACKAGE, CHECKPOINT = "models/package", "models/checkpoint.ckpt"
@@ -93,6 +97,56 @@ def measure_in_noise(ctx: Context, predictor: Predictor, test: Judged, groups: G
         )
         rows.append([snr_db, interval.n, interval.value, interval.low, interval.high])
     return pd.DataFrame(rows, columns=columns).astype({"n": int})
+
+
+def trace_learning_curve(
+    ctx: Context,
+    features: FeatureSet,
+    task: ModuleType,
+    targets: dict[str, Any],
+    splits: pd.DataFrame,
+    test: Judged,
+    groups: Groups | None,
+) -> pd.DataFrame:
+    """Return the primary metric on test clips of the models of shares and of the final one; without shares no rows.
+
+    The columns are ``share``, ``train_clips`` (those with features), ``metric``, ``low``, ``high``. The last row, with
+    the share ``all``, is the final model's.
+
+    Parameters
+    ----------
+    targets
+        As they were before the final model's validation clips taught it its thresholds, which the others have not.
+    splits
+        The table of splits.
+    test
+        The test clips with the final model's outputs.
+    groups
+        Of the test clips, as in `bootstrap_interval`.
+
+    Raises
+    ------
+    StepError
+        When the model of a share was not judged on these test clips.
+    """
+    usable, points = splits[~splits["clip_id"].isin(list(features.quarantined))], []
+    if shares := list_shares(splits):
+        judged, outputs = read_outputs(ctx.require(PARTS, "train"), "share")
+        for part in shares:
+            own = judged[judged["name"] == part.name]
+            places = pd.Series(own.index, index=own["clip_id"]).reindex(test.manifest["clip_id"])
+            if places.isna().any():
+                raise StepError(f"{PARTS} lacks test clips of share {part.name!r}. Run: audioml run train")
+            made = stack([outputs[int(place)] for place in places])
+            points.append(Point(part.name, _count_training(splits_of(usable, part)), made))
+        points.append(Point("all", _count_training(usable), test.outputs))
+    params, truth = ctx.params.evaluate, task.truth(targets, test.manifest)
+    resampling = (params.bootstrap_samples, params.confidence, ctx.params.seed)
+    return judge_shares(task, targets, truth, points, *resampling, groups)
+
+
+def _count_training(splits: pd.DataFrame) -> int:
+    return int((splits["split"] == "train").sum())
 
 
 def meet_strangers(ctx: Context, predictor: Predictor, test: Judged) -> Strangers | None:

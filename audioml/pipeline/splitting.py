@@ -4,75 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy.sparse import csr_array
 
 from audioml.errors import DatasetError, ParamsError, did_you_mean
-from audioml.labels import NOTHING
 from audioml.params import SplitParams
-
-RESTARTS = 20
-"""Random orders of the groups that are tried; the one nearest to the wanted shares is taken."""
+from audioml.pipeline.drawing import Classes, Codes, Labels, Mask, draw_share
 
 RECORDING = "path"
 """The column that is the group when `split.group` is not set and clips are segments of recordings."""
-
-Mask = npt.NDArray[np.bool_]
-Codes = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Classes:
-    """A column of a table as numbers: `codes` are each row's place in `values`, which are sorted; -1 is a gap."""
-
-    codes: Codes
-    values: Any
-
-    @classmethod
-    def of(cls, column: pd.Series[Any], order: Codes | None = None) -> _Classes:
-        """Return a column in numbers, its rows in this order."""
-        codes, values = pd.factorize(column, sort=True)
-        return cls(np.asarray(codes if order is None else codes[order], dtype=np.int64), values)
-
-    def occur(self, rows: Mask) -> Mask:
-        """Tell of each value whether it occurs in these rows."""
-        return np.bincount(self.codes[rows & (self.codes >= 0)], minlength=len(self.values)) > 0
-
-    def named(self, which: Mask) -> list[str]:
-        return sorted(str(value) for value in self.values[which])
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """The labels of clips as numbers: one pair of a row and a place in `values` for each label of each clip."""
-
-    rows: Codes
-    codes: Codes
-    values: Any
-    several: bool
-    """Whether a clip may have more than one."""
-
-    @classmethod
-    def of(cls, clips: pd.DataFrame, labels: Sequence[Sequence[str]] | None, order: Codes) -> _Labels:
-        """Return the labels of clips in this order, from each clip's own or, with None, the column ``label``."""
-        if labels is None:
-            column = _Classes.of(clips["label"], order)
-            return cls(np.arange(len(clips)), column.codes, column.values, several=False)
-        # Clips without labels are drawn in shares as well.
-        ordered = [labels[i] or [NOTHING] for i in order]
-        rows = np.repeat(np.arange(len(ordered)), [len(own) for own in ordered])
-        codes, values = pd.factorize(np.array([label for own in ordered for label in own], dtype=object), sort=True)
-        return cls(rows, np.asarray(codes, dtype=np.int64), values, several=True)
-
-    def lacking(self, rows: Mask) -> list[str]:
-        """Return the labels that no clip of these rows has."""
-        there = np.bincount(self.codes[rows[self.rows]], minlength=len(self.values)) > 0
-        return sorted(str(value) for value in self.values[~there] if not (self.several and value == NOTHING))
 
 
 def assign_splits(
@@ -117,27 +59,27 @@ def assign_splits(
     _check_labels(manifest, labels, n_labels)
     # All below is in the order of clip_id, in numbers: a sorted copy of the manifest would double its memory.
     order = np.asarray(manifest["clip_id"].argsort(kind="stable"))
-    label = _Labels.of(manifest, labels, order)
+    label = Labels.of(manifest, labels, order)
     fold = _read_fold(manifest, params)
-    group = _read_group(manifest, params, order)
+    group = read_group(manifest, params.group, order)
     generator = np.random.default_rng(seed)
     everything = np.ones(len(manifest), dtype=bool)
 
     if params.test is not None:
-        test = _select(manifest, order, params.test)
+        test = select_clips(manifest, params.test, "split.test")[order]
     elif fold is not None:
         test = (fold == fold.max()).to_numpy(dtype=bool)[order]
         if test.all():
             raise DatasetError(f"split.fold: all clips are of one fold; column {params.fold!r} needs 2 or more values.")
     elif params.test_share > 0:
-        test = _draw(label, group, everything, params.test_share, "split.test_share", generator)
+        test = draw_share(label, group, everything, params.test_share, "split.test_share", generator)
     else:
         raise ParamsError("params.yaml: there is no test set; set split.test, split.fold, or split.test_share above 0.")
     _check_group_leak(group, test, params)
     _check_training(label, ~test, "the test set")
     validation = np.zeros(len(manifest), dtype=bool)
     if params.validation_share > 0:
-        validation = _draw(label, group, ~test, params.validation_share, "split.validation_share", generator)
+        validation = draw_share(label, group, ~test, params.validation_share, "split.validation_share", generator)
     split = np.empty(len(manifest), dtype=np.int64)
     split[order] = np.select([test, validation], [2, 1], 0)
     splits = pd.DataFrame(
@@ -172,10 +114,10 @@ def check_splits(
         raise DatasetError(
             "The splits do not hold every clip of the manifest exactly once. Make them again with: audioml run split"
         )
-    split = _Classes.of(splits["split"], of_splits)
+    split = Classes.of(splits["split"], of_splits)
     column = group_column(manifest, group)
     if column is not None:
-        groups = _Classes.of(manifest[column], order)
+        groups = Classes.of(manifest[column], order)
         spread = np.sum([groups.occur(split.codes == code) for code in range(len(split.values))], axis=0)
         if leaks := groups.named(spread > 1):
             raise DatasetError(
@@ -183,7 +125,7 @@ def check_splits(
                 "Make the splits again with: audioml run split"
             )
     training = (splits["split"] == "train").to_numpy()[of_splits]
-    _check_training(_Labels.of(manifest, labels, order), training, "validation and test")
+    _check_training(Labels.of(manifest, labels, order), training, "validation and test")
 
 
 def _check_labels(clips: pd.DataFrame, given: Sequence[Sequence[str]] | None, n_labels: int) -> None:
@@ -243,47 +185,61 @@ def group_column(clips: pd.DataFrame, group: str | None) -> str | None:
     return group
 
 
-def _read_group(clips: pd.DataFrame, params: SplitParams, order: Codes) -> _Classes | None:
-    name = group_column(clips, params.group)
-    return None if name is None else _Classes.of(check_column(clips, name, "split.group"), order)
+def read_group(clips: pd.DataFrame, group: str | None, order: Codes) -> Classes | None:
+    """Return the column that stays whole in numbers, its rows in this order; None where clips stand alone.
+
+    Raises
+    ------
+    ParamsError, DatasetError
+        As `check_column`.
+    """
+    name = group_column(clips, group)
+    return None if name is None else Classes.of(check_column(clips, name, "split.group"), order)
 
 
-def _select(clips: pd.DataFrame, order: Codes, query: str) -> Mask:
-    """Return which clips, in this order, the query selects."""
+def select_clips(clips: pd.DataFrame, query: str, key: str) -> Mask:
+    """Return which clips a query selects.
+
+    Raises
+    ------
+    ParamsError
+        When it is not valid, with the key of params.yaml that it stands under.
+    DatasetError
+        When it selects none, or all.
+    """
     columns = ", ".join(str(column) for column in clips.columns)
     used = [name for name in clips.columns if re.search(rf"(?<!\w){re.escape(str(name))}(?!\w)", query)]
-    clips_used = clips[used].iloc[order].reset_index(drop=True)
+    clips_used = clips[used].reset_index(drop=True)
     try:
         # Python's engine knows string methods; empty scopes keep this module's variables out of reach.
-        selected = clips_used.eval(query, engine="python", local_dict={}, global_dict={})
+        answer = clips_used.eval(query, engine="python", local_dict={}, global_dict={})
     except NameError as error:
         name = (re.findall(r"'([^']+)'", str(error)) or [str(error)])[0]
         nearest = did_you_mean(name, [str(column) for column in clips.columns])
         raise ParamsError(
-            f"params.yaml: 'split.test' is {query!r}, but the manifest has no column {name!r}.{nearest} "
-            f"Columns: {columns}."
+            f"params.yaml: '{key}' is {query!r}, but the manifest has no column {name!r}.{nearest} Columns: {columns}."
         ) from None
     except (SyntaxError, TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise ParamsError(
-            f"params.yaml: 'split.test' is {query!r}, which is no valid pandas query: {error}. "
+            f"params.yaml: '{key}' is {query!r}, which is no valid pandas query: {error}. "
             f"Write for example: index < 5 (columns: {columns})."
         ) from None
-    if not isinstance(selected, pd.Series) or not pd.api.types.is_bool_dtype(selected):
+    if not isinstance(answer, pd.Series) or not pd.api.types.is_bool_dtype(answer):
         raise ParamsError(
-            f"params.yaml: 'split.test' is {query!r}, which does not say true or false of each clip. "
+            f"params.yaml: '{key}' is {query!r}, which does not say true or false of each clip. "
             f"Write for example: index < 5 (columns: {columns})."
         )
-    test = selected.fillna(False).to_numpy(dtype=bool)
-    if test.all() or not test.any():
+    selected: Mask = answer.fillna(False).to_numpy(dtype=bool)
+    if selected.all() or not selected.any():
         values = "; ".join(f"{name} ({clips[name].dtype}) is {_some(clips_used[name].unique())}" for name in used)
         raise DatasetError(
-            f"split.test: {query!r} selects {'all' if test.all() else 'none'} of {len(clips)} clips for testing. "
+            f"{key}: {query!r} selects {'all' if selected.all() else 'none'} of {len(clips)} clips. "
             f"Correct the query{f'; {values}' if values else ''}."
         )
-    return test
+    return selected
 
 
-def _check_group_leak(group: _Classes | None, test: Mask, params: SplitParams) -> None:
+def _check_group_leak(group: Classes | None, test: Mask, params: SplitParams) -> None:
     if group is None:
         return
     if both := group.named(group.occur(test) & group.occur(~test)):
@@ -301,115 +257,13 @@ def _check_group_leak(group: _Classes | None, test: Mask, params: SplitParams) -
         )
 
 
-def _check_training(label: _Labels, training: Mask, elsewhere: str) -> None:
+def _check_training(label: Labels, training: Mask, elsewhere: str) -> None:
     if lost := label.lacking(training):
         raise DatasetError(
             f"{len(lost)} of {len(label.values)} labels have no clips to train on, all are in {elsewhere}: "
             f"{_some(lost)}. Add recordings of them, change the split's params, or leave these labels out of the "
             "source."
         )
-
-
-def _draw(
-    label: _Labels,
-    group: _Classes | None,
-    available: Mask,
-    share: float,
-    key: str,
-    generator: np.random.Generator,
-) -> Mask:
-    """Draw a share of the available clips, with each label's share near it, and some left of every label."""
-    if group is None and not label.several:
-        return _draw_clips(label, available, share, key, generator)
-    # A clip with several labels is a group of its own.
-    groups = np.arange(len(available)) if group is None else group.codes
-    return _draw_groups(label, groups, available, share, key, generator)
-
-
-def _draw_clips(label: _Labels, available: Mask, share: float, key: str, generator: np.random.Generator) -> Mask:
-    drawn = np.zeros(len(available), dtype=bool)
-    rows = np.flatnonzero(available)
-    rows = rows[np.argsort(label.codes[rows], kind="stable")]
-    for candidates in np.split(rows, np.flatnonzero(np.diff(label.codes[rows])) + 1):
-        if len(candidates) < 2:
-            name = label.values[label.codes[candidates[0]]]
-            raise DatasetError(
-                f"{key}: the label {name!r} has too few clips: {len(candidates)} is left to draw from, but at least "
-                "2 are needed, one to draw and one to keep. Add recordings of it, or leave the label out."
-            )
-        count = min(max(round(share * len(candidates)), 1), len(candidates) - 1)
-        drawn[generator.permutation(candidates)[:count]] = True
-    return drawn
-
-
-def _draw_groups(
-    label: _Labels, group: Codes, available: Mask, share: float, key: str, generator: np.random.Generator
-) -> Mask:
-    pairs = available[label.rows]
-    groups, place = np.unique(group[label.rows[pairs]], return_inverse=True)
-    labels, column = np.unique(label.codes[pairs], return_inverse=True)
-    # Sparse: of a million recordings, nearly all have one label.
-    ones = np.ones(len(place), dtype=np.int64)
-    counts = csr_array((ones, (place, column)), shape=(len(groups), len(labels)))
-    target = share * counts.sum(axis=0)
-    best: tuple[float, Codes] | None = None
-    for _ in range(max(1, min(RESTARTS, 20_000 // len(groups)))):
-        chosen = _fill(counts, target, generator.permutation(len(groups)))
-        if chosen is None:
-            continue
-        distance = _distance(counts[chosen].sum(axis=0), target)
-        if best is None or distance < best[0]:
-            best = distance, chosen
-    if best is None:
-        raise DatasetError(
-            f"{key}: there are too few groups: {len(groups)} are left to draw from, and taking any of them leaves a "
-            "label without clips. Add recordings of other groups, or take another split.group."
-        )
-    taken = np.zeros(group.max() + 1, dtype=bool)
-    taken[groups[best[1]]] = True
-    return available & taken[group]
-
-
-def _fill(counts: csr_array, target: npt.NDArray[np.float64], order: Codes) -> Codes | None:
-    """Take groups in this order while each brings the labels' counts nearer to the target; at least one.
-
-    `counts` is (groups, labels). A group that would leave nothing of a label is never taken; None if that is true of
-    all of them.
-    """
-    # A group changes few terms of the distance; their sum is made anew, so that no error of rounding adds up.
-    pointers, columns, values = counts.indptr.tolist(), counts.indices.tolist(), counts.data.tolist()
-    total, wanted, scale = counts.sum(axis=0).tolist(), target.tolist(), np.maximum(target, 1).tolist()
-    taken = [0] * len(total)
-    terms = (target / np.maximum(target, 1)) ** 2
-    nearest = terms.sum()
-    chosen: list[int] = []
-    alone: tuple[float, int] | None = None
-    for row in order.tolist():
-        cells = [(columns[i], taken[columns[i]] + values[i]) for i in range(pointers[row], pointers[row + 1])]
-        if any(count >= total[column] for column, count in cells):
-            continue
-        before = [terms[column] for column, _ in cells]
-        for column, count in cells:
-            away = (count - wanted[column]) / scale[column]
-            terms[column] = away * away
-        distance = terms.sum()
-        if distance < nearest:
-            nearest = distance
-            chosen.append(row)
-            for column, count in cells:
-                taken[column] = count
-        else:
-            if alone is None or distance < alone[0]:
-                alone = distance, row
-            for (column, _), term in zip(cells, before, strict=True):
-                terms[column] = term
-    if not chosen:
-        return None if alone is None else np.array([alone[1]])
-    return np.array(chosen)
-
-
-def _distance(counts: npt.NDArray[np.int64], target: npt.NDArray[np.float64]) -> float:
-    return float((((counts - target) / np.maximum(target, 1)) ** 2).sum())
 
 
 def _some(values: Any, limit: int = 5) -> str:

@@ -279,7 +279,8 @@ def _has_same_test_set(client: MlflowClient, challenger: Candidate, champion: Ca
 
 def _split_params(client: MlflowClient, run_id: str) -> dict[str, str]:
     params: dict[str, str] = client.get_run(run_id).data.params
-    split = {key: value for key, value in params.items() if key.startswith("split.")}
+    # Shares of the training clips change no test set.
+    split = {k: value for k, value in params.items() if k.startswith("split.") and k != "split.train_shares"}
     by_column = split.get("split.folds", "null") != "null" and not split["split.folds"].isdecimal()
     fixed = by_column or any(split.get(key, "null") != "null" for key in ("split.test", "split.fold"))
     return split if fixed else split | {"seed": params.get("seed", "")}

@@ -55,6 +55,10 @@ FOLD_TYPES: Mapping[str, pa.DataType] = {"fold_name": pa.string(), "validates": 
 """Further columns of the splits where there is cross-validation. `fold` then counts from 0, with gaps for clips of a
 fixed test set, and `validates` lists the folds whose models are validated on the clip."""
 
+SHARE_TYPES: Mapping[str, pa.DataType] = {"share": pa.float64()}
+"""A further column of the splits where there is a learning curve: the smallest share of the training clips that has the
+clip, null where none has it. Shares are nested: all larger ones have it too."""
+
 
 def build_manifest(facts: pa.Table, own: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """Return the manifest of clips from their facts, one row a clip, and the source's own columns.
@@ -106,13 +110,14 @@ def read_quarantine(path: Path) -> pd.DataFrame:
 
 
 def write_splits(path: Path, splits: pd.DataFrame) -> None:
-    """Write the splits: clip_id, split, fold, and the columns of `FOLD_TYPES` if there; the order of rows is kept."""
-    types = {**SPLIT_TYPES, **(FOLD_TYPES if set(FOLD_TYPES) <= set(splits) else {})}
+    """Write the splits: clip_id, split, fold, and those of `FOLD_TYPES` and `SHARE_TYPES` if there; rows stay."""
+    further = [types for types in (FOLD_TYPES, SHARE_TYPES) if set(types) <= set(splits)]
+    types = {name: kind for group in (SPLIT_TYPES, *further) for name, kind in group.items()}
     _write(path, splits[list(types)], types)
 
 
 def read_splits(path: Path) -> pd.DataFrame:
-    """Read the splits: clip_id, split (train, validation, test), fold, and the columns of `FOLD_TYPES` if there."""
+    """Read the splits: clip_id, split (train, validation, test), fold, and those of `FOLD_TYPES` and `SHARE_TYPES`."""
     return _read(path, SPLIT_TYPES, "audioml run split")
 
 

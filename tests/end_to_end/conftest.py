@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from audioml.registry.server import Server, use_server
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1", "COLUMNS": "200"}
@@ -42,8 +45,14 @@ def change_params(workspace: Path, section: str, **values: Any) -> None:
 
 
 def shrink(workspace: Path, **training: Any) -> None:
-    """Make a workspace's training short."""
+    """Make a workspace's training short, and its evaluation; that of test_recordings.py is whole."""
     change_params(workspace, "training", **{"max_epochs": 3, "batch_size": 16, **training})
+    change_params(workspace, "evaluate", explained_clips=0, bootstrap_samples=200)
+
+
+def keep_server(workspace: Path) -> AbstractContextManager[Server]:
+    """Keep the workspace's MLflow server for the block; else each command starts one and stops it."""
+    return use_server(workspace / ".audioml")
 
 
 def read_metrics(workspace: Path) -> dict[str, Any]:

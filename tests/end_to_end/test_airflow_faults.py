@@ -148,7 +148,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_a_killed_scheduler(stack):
-    forget(stack.birds, "split", "featurize")
+    forget(stack.birds, "featurize")
     run = stack.trigger("birds.features")
     run.wait_for("featurize.work")
     stack.kill_service("airflow-scheduler")
@@ -203,7 +203,7 @@ def wait_for_training(workspace: Path) -> psutil.Process:
 
 def test_a_worker_and_the_scheduler_killed_in_training(stack):
     # A fit that is taken up is bit for bit the undisturbed one.
-    change_params(stack.birds, "training", max_epochs=100, patience=100, accelerator="cpu")
+    change_params(stack.birds, "training", max_epochs=60, patience=60, accelerator="cpu")
     still = stack.birds.parent / "still"
     shutil.copytree(stack.birds, still, symlinks=True)
     run_command("dvc", "repro", "train", cwd=still)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from .conftest import ENVIRONMENT, change_params, read_metrics, run_command, shrink
+from .conftest import ENVIRONMENT, change_params, keep_server, read_metrics, run_command, shrink
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,8 @@ def test_from_a_folder_with_bad_files_to_an_answer_over_http(tones, tmp_path, po
     workspace = tmp_path / "first day"
     run_command("audioml", "init", str(workspace), "--data", str(source), "--name", "tones", cwd=tmp_path)
     shrink(workspace, max_epochs=12)
-    run_command("dvc", "repro", cwd=workspace)
+    with keep_server(workspace):
+        run_command("dvc", "repro", cwd=workspace)
 
     quarantine = pd.read_parquet(workspace / "data" / "quarantine.parquet").set_index("path")["reason"].to_dict()
     assert {path: quarantine.get(path) for path in reasons} == reasons
@@ -75,12 +76,13 @@ def test_from_a_folder_with_bad_files_to_an_answer_over_http(tones, tmp_path, po
     assert "up to date" in run_command("dvc", "status", cwd=workspace).stdout
 
     clip = sorted((source / "schräg sweep").glob("*.mp3"))[0]
-    predicted = json.loads(run_command("audioml", "predict", str(clip), "--json", cwd=workspace).stdout)
-    bad = run_command("audioml", "predict", str(clip), str(source / "low" / "noise.wav"), cwd=workspace, ok=False)
+    with keep_server(workspace):
+        predicted = json.loads(run_command("audioml", "predict", str(clip), "--json", cwd=workspace).stdout)
+        bad = run_command("audioml", "predict", str(clip), str(source / "low" / "noise.wav"), cwd=workspace, ok=False)
     assert bad.returncode == 1
     assert "unreadable" in bad.stdout
 
-    with serving(workspace, port):
+    with keep_server(workspace), serving(workspace, port):
         url = f"localhost:{port}/predict"
         answer = json.loads(run_command("curl", "-sS", "-F", f"file=@{clip}", url, cwd=tmp_path).stdout)
         raw = json.loads(run_command("curl", "-sS", "--data-binary", f"@{clip}", url, cwd=tmp_path).stdout)

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from .conftest import read_metrics, run_command
+from .conftest import keep_server, read_metrics, run_command
 
 pytestmark = pytest.mark.slow
 
@@ -13,7 +13,8 @@ pytestmark = pytest.mark.slow
 def test_a_forest_is_trained_evaluated_registered_and_asked(workspace, tones):
     path = workspace / "params.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"model": {"name": "forest", "trees": 50}}))
-    said = run_command("dvc", "repro", cwd=workspace)
+    with keep_server(workspace):
+        said = run_command("dvc", "repro", cwd=workspace)
     assert "forest is fitted at once" in said.stdout + said.stderr
     run = json.loads((workspace / "models" / "run.json").read_text())
     assert run["model"] == "forest"

@@ -11,18 +11,13 @@ TARGETS = {"labels": ["no", "yes"]}
 
 
 def test_pooled_counts_clips_and_mean_counts_folds() -> None:
-    clips = pd.DataFrame(
-        {
-            "label": ["yes", "no", "yes", "no", "yes", "no"],
-            "fold": [1, 0, 1, 1, 1, 0],
-            "fold_name": ["b", "a", "b", "b", "b", "a"],
-        }
-    )
+    clips = pd.DataFrame({"label": ["yes", "no", "yes", "no", "yes", "no"]})
+    folds = ["b", "a", "b", "b", "b", "a"]
     says_yes = [True, True, True, False, True, False]
     outputs = [np.array([0.2, 0.8] if yes else [0.9, 0.1], np.float32) for yes in says_yes]
-    found = judge_folds(classification, TARGETS, clips, outputs, 500, 0.95, np.random.default_rng(0))
+    found = judge_folds(classification, TARGETS, clips, folds, outputs, 500, 0.95, np.random.default_rng(0))
     # Of fold a one of two is right, of fold b all four.
-    assert found.table[["fold", "n", "metric"]].to_numpy().tolist() == [["a", 2, 0.5], ["b", 4, 1.0]]
+    assert found.table[["fold", "n", "metric"]].to_numpy().tolist() == [["b", 4, 1.0], ["a", 2, 0.5]]
     assert found.pooled.value == pytest.approx(5 / 6)
     assert found.metrics["accuracy"] == pytest.approx(5 / 6)
     assert found.pooled.low < 5 / 6 <= found.pooled.high
@@ -33,8 +28,9 @@ def test_pooled_counts_clips_and_mean_counts_folds() -> None:
     given = [outputs[0] if group < 6 else outputs[3] for group in groups]
     widths = []
     for own in (None, groups):
-        pooled = judge_folds(classification, TARGETS, many, given, 500, 0.95, np.random.default_rng(0), own).pooled
+        resampling = (500, 0.95, np.random.default_rng(0), own)
+        pooled = judge_folds(classification, TARGETS, many, ["b"] * 600, given, *resampling).pooled
         widths.append(pooled.high - pooled.low)
     assert widths[1] > 3 * widths[0]
     axes = draw_folds(found, "accuracy").axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a"]

@@ -18,7 +18,14 @@ from audioml.evaluation.calibration import Calibration, tabulate_reliability
 from audioml.evaluation.cost import Cost
 from audioml.evaluation.explanation import Explanation
 from audioml.evaluation.intervals import Grouping, Interval
-from audioml.evaluation.plots import draw_reliability, draw_robustness, draw_spectrogram, encode_wav, to_svg
+from audioml.evaluation.plots import (
+    draw_learning_curve,
+    draw_reliability,
+    draw_robustness,
+    draw_spectrogram,
+    encode_wav,
+    to_svg,
+)
 from audioml.evaluation.report import (
     Evaluation,
     Mistake,
@@ -205,6 +212,18 @@ def test_what_was_found_beside_accuracy_is_told():
     labels = [div.get("aria-label", "") for div in page.all("div")]
     assert "Accuracy: 80.0\u00a0% without noise, 50.0\u00a0% at 5 dB" in labels
     assert "What made yes/1.wav, labelled yes, be answered with no" in [image["alt"] for image in page.all("img")]
+
+
+def test_the_learning_curve_is_told():
+    table = pd.DataFrame(
+        {"share": ["0.1", "all"], "train_clips": [240, 2400], "metric": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 1]}
+    )
+    plot = to_svg(draw_learning_curve(table, "accuracy"), "learning_curve")
+    page = Page(render_report(make_evaluation(learning_curve=table, learning_plot=plot)))
+    assert page.open == []
+    assert "trained on shares of its 2,400 training clips" in page.text
+    labels = [div.get("aria-label", "") for div in page.all("div")]
+    assert "Accuracy: 50.0\u00a0% with 240 training clips, 90.0\u00a0% with 2,400 training clips" in labels
 
 
 def test_why_there_are_no_explanations_is_told():

@@ -19,12 +19,13 @@ from audioml.errors import DecodeError, ParamsError, StoreError
 from audioml.features import logmel
 from audioml.inference.description import Description, read_description, write_description
 from audioml.inference.predictor import Predictor
-from audioml.models import bcresnet
+from audioml.models import rescnn
 from audioml.tasks import classification, detection
 from audioml.training.export import export_onnx
 from audioml.training.network import Network
 
 LABELS = ["a", "b", "c"]
+MODEL = rescnn.Params(channels=[8, 8], width=8)
 CLEAN = [("remove_dc", remove_dc.Params()), ("trim", trim.Params())]
 FEATURES = logmel.Params(sample_rate=8000, duration_s=0.5, length="segment", n_fft=256, win_length=256, hop_length=160)
 
@@ -33,7 +34,7 @@ FEATURES = logmel.Params(sample_rate=8000, duration_s=0.5, length="segment", n_f
 def network() -> Network:
     torch.manual_seed(0)
     shape = logmel.feature_shape(FEATURES)
-    model = bcresnet.build(bcresnet.Params(width=1), shape)
+    model = rescnn.build(MODEL, shape)
     head = classification.build_head(classification.Params(), {"labels": LABELS}, model.width)
     nn.init.normal_(head[2].weight)  # type: ignore[arg-type]
     network = Network(model, head, shape[0])
@@ -51,7 +52,7 @@ def folder(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
         clean=describe_chain(CLEAN),
         features={"name": "logmel", "params": FEATURES.model_dump(mode="json")},
         task={"name": "classification", "params": {"label_smoothing": 0.1}},
-        model={"name": "bcresnet", "params": {"width": 1.0}},
+        model={"name": "rescnn", "params": MODEL.model_dump(mode="json")},
         targets={"labels": LABELS},
         input_shape=shape,
     )

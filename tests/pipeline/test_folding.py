@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,8 +14,8 @@ from audioml.errors import DatasetError, ParamsError
 from audioml.params import SplitParams, parse_section
 from audioml.pipeline.folding import assign_folds, check_folds
 from audioml.pipeline.splitting import assign_splits, check_splits
-from audioml.store.folds import list_folds, splits_of_fold
 from audioml.store.manifest import read_splits, write_splits
+from audioml.store.parts import list_folds, splits_of
 
 
 def make_manifest(n_labels: int = 4, n_speakers: int = 6, takes: int = 4) -> pd.DataFrame:
@@ -51,7 +52,7 @@ def test_every_clip_is_held_out_once_and_no_group_is_on_two_sides(
     assert [fold.name for fold in list_folds(splits)] == [str(i + 1) for i in range(folds)]
     held_out: list[str] = []
     for fold in list_folds(splits):
-        own = splits_of_fold(splits, fold.index).merge(manifest, on="clip_id", suffixes=("", "_"))
+        own = splits_of(splits, fold).merge(manifest, on="clip_id", suffixes=("", "_"))
         parts = {name: own[own["split"] == name] for name in ("train", "validation", "test")}
         held_out += parts["test"]["clip_id"].tolist()
         assert all(set(part["label"]) for part in parts.values())
@@ -70,7 +71,7 @@ def test_every_clip_is_held_out_once_and_no_group_is_on_two_sides(
 def test_a_column_gives_a_fold_for_each_value() -> None:
     manifest = make_manifest()
     splits = assign_folds(manifest, SplitParams(folds="part"), 0)
-    assert [(fold.index, fold.name) for fold in list_folds(splits)] == [(0, "0"), (1, "10"), (2, "20")]
+    assert [fold.name for fold in list_folds(splits)] == ["0", "10", "20"]
     assert (splits["fold_name"] == manifest["part"].astype(str)).all()
     assert set(manifest.loc[splits["split"] == "test", "part"]) == {20}
 
@@ -93,8 +94,8 @@ def test_folds_survive_the_file(tmp_path: Any) -> None:
     write_splits(tmp_path / "splits.parquet", splits)
     read = read_splits(tmp_path / "splits.parquet")
     assert list_folds(read) == list_folds(splits)
-    for fold in range(6):
-        expected, found = splits_of_fold(splits, fold), splits_of_fold(read, fold)
+    for fold in list_folds(splits):
+        expected, found = splits_of(splits, fold), splits_of(read, fold)
         assert found["split"].tolist() == expected["split"].tolist()
 
 
@@ -144,3 +145,43 @@ def test_a_fold_whose_rest_lacks_a_label_is_named() -> None:
     manifest = make_manifest().query("label != 'word1' or speaker == 's1'").reset_index(drop=True)
     with pytest.raises(DatasetError, match=r"with fold 's1' held out: .*word1"):
         assign_folds(manifest, SplitParams(folds="speaker"), 0)
+
+
+@pytest.mark.parametrize("test", [None, "index == 0"])
+def test_clips_for_training_only_are_trained_on_by_every_model(test: str | None) -> None:
+    manifest = make_manifest().assign(voice=None, group=lambda m: m["speaker"])
+    made = manifest.iloc[::3].index
+    manifest.loc[made, ["speaker", "voice", "group"]] = [None, "robot", "robot"]
+    params = SplitParams(folds="speaker", test=test, train_only="voice == 'robot'", validation_share=0.3)
+    splits = assign_folds(manifest, params, 0)
+    assert splits["clip_id"].tolist() == manifest["clip_id"].tolist()
+    assert set(splits.loc[made, "split"]) == {"train"}
+    assert splits.loc[made, "fold"].isna().all()
+    assert [fold.name for fold in list_folds(splits)] == sorted(manifest["speaker"].dropna().unique())
+    for fold in list_folds(splits):
+        assert set(splits_of(splits, fold).loc[made, "split"]) == {"train"}
+    # The others are drawn as if there were no more.
+    alone = manifest.drop(made).reset_index(drop=True)
+    expected = assign_folds(alone, params.model_copy(update={"train_only": None}), 0)
+    assert splits.drop(made)["split"].tolist() == expected["split"].tolist()
+    assert splits.drop(made)["validates"].tolist() == expected["validates"].tolist()
+
+
+def test_clips_for_training_only_keep_groups_whole() -> None:
+    manifest = make_manifest()
+    params = SplitParams(test="speaker == 's0'", group="speaker", train_only="index == 0")
+    with pytest.raises(DatasetError, match=r"Leak: .* of 'speaker' stand in more than one split"):
+        assign_folds(manifest, params, 0)
+    with pytest.raises(DatasetError, match=r"split\.train_only: 'index > 9' selects none of 96 clips"):
+        assign_folds(manifest, params.model_copy(update={"train_only": "index > 9"}), 0)
+    with pytest.raises(ParamsError, match=r"'split\.train_only' is 'indx > 9', but the manifest has no column 'indx'"):
+        assign_folds(manifest, params.model_copy(update={"train_only": "indx > 9"}), 0)
+
+
+def test_clips_for_training_only_survive_a_file(tmp_path: Path) -> None:
+    manifest = make_manifest().assign(made=lambda m: m["index"] == 0)
+    splits = assign_folds(manifest, SplitParams(folds=3, train_only="made"), 0)
+    write_splits(tmp_path / "splits.parquet", splits)
+    again = read_splits(tmp_path / "splits.parquet")
+    for fold in list_folds(splits):
+        pd.testing.assert_frame_equal(splits_of(again, fold), splits_of(splits, fold))

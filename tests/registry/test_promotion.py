@@ -144,6 +144,16 @@ def test_other_data_and_other_splits_are_noticed(
     assert (compare(ctx)["same_dataset"], compare(ctx)["same_test_set"]) == (False, False)
 
 
+def test_a_learning_curve_changes_no_test_set(
+    make_workspace: Callable[[str], Context], add_version: Callable[..., int]
+) -> None:
+    ctx = make_workspace("curve")
+    add_version(ctx, test_accuracy=0.8)
+    params = ctx.params.model_copy(update={"split": ctx.params.split.model_copy(update={"train_shares": [0.5]})})
+    add_version(Context(ctx.workspace, params), test_accuracy=0.9)
+    assert compare(ctx)["same_test_set"]
+
+
 def test_links_lead_where_people_reach_mlflow(
     make_workspace: Callable[[str], Context],
     add_version: Callable[..., int],

@@ -4,8 +4,8 @@ The first Airflow task asks DVC whether the step must run and ends as skipped, w
 records the outputs for DVC. Trigger rules: the first takes ``none_failed``, so that it decides for itself after a
 skipped step but not after a failed one; what follows within the step is skipped or fails with it.
 
-A mapped step, and training with folds, does its items in mapped Airflow tasks. `recheck` runs however these end, and
-gives what failed to `retry`, which does it once more, one item an Airflow task.
+A mapped step, and training with folds or shares, does its items in mapped Airflow tasks. `recheck` runs however these
+end, and gives what failed to `retry`, which does it once more, one item an Airflow task.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def add_step(dag: DAG, step: Step, folder: Path, params: Params, *, first_rule: 
     dvc = {**common, "pool": airflow.pools.dvc}
     with dag, TaskGroup(step.name, tooltip=step.summary):
         record = RecordOperator(task_id="record", **dvc)
-        if not (step.mapped or has_folds(step, params)):
+        # Training does the models of folds and shares beside the final one.
+        if not (step.mapped or (step.spawned and params.split.has_parts)):
             training = training_arguments(params) if step.name == "train" else {}
             first = RunOperator(task_id="run", trigger_rule=first_rule, **{**common, **training})
             first >> record
@@ -93,11 +94,6 @@ def add_step(dag: DAG, step: Step, folder: Path, params: Params, *, first_rule: 
         # A plan that failed fails the step here: what comes between the two says nothing of it.
         plan >> collect
         return plan, record
-
-
-def has_folds(step: Step, params: Params) -> bool:
-    """Tell whether a step trains the models of several folds, each in a mapped Airflow task."""
-    return step.spawned and params.split.folds is not None
 
 
 def training_arguments(params: Params) -> dict[str, Any]:

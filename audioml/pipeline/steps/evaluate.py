@@ -20,7 +20,13 @@ from audioml.evaluation.folds import CrossValidation, draw_folds, judge_folds
 from audioml.evaluation.intervals import Grouping, Interval, group_clips, make_intervals
 from audioml.evaluation.mistakes import rank_mistakes, show_mistake
 from audioml.evaluation.outputs import check_audio_path
-from audioml.evaluation.plots import draw_reliability, draw_robustness, draw_training_curves, to_svg
+from audioml.evaluation.plots import (
+    draw_learning_curve,
+    draw_reliability,
+    draw_robustness,
+    draw_training_curves,
+    to_svg,
+)
 from audioml.evaluation.report import Evaluation, render_report
 from audioml.evaluation.slices import measure_slices
 from audioml.evaluation.unknown import Strangers
@@ -37,13 +43,14 @@ from audioml.pipeline.judging import (
     meet_strangers,
     price,
     read_audio,
+    trace_learning_curve,
 )
 from audioml.pipeline.step import Item
 from audioml.store.clips import FOLDER as AUDIO
 from audioml.store.features import FeatureSet, open_features
 from audioml.store.files import read_json, write_folder_atomic, write_json
-from audioml.store.folds import FOLDS, read_outputs
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
+from audioml.store.parts import PARTS, read_outputs
 
 FEATURES, RUN = "features", "models/run.json"
 METRICS, PLOTS, REPORT = "reports/metrics.json", "reports/plots", "reports/evaluation"
@@ -73,7 +80,8 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
     from audioml.registry.runs import log_evaluation
 
     run, manifest = read_json(ctx.path(RUN)), read_manifest(ctx.path(MANIFEST))
-    split_of_clip = manifest["clip_id"].map(read_splits(ctx.path(SPLITS)).set_index("clip_id")["split"])
+    splits = read_splits(ctx.path(SPLITS))
+    split_of_clip = manifest["clip_id"].map(splits.set_index("clip_id")["split"])
     predictor = Predictor.load(ctx.path(PACKAGE) / "artifacts", threads=0)
     features = open_features(ctx.path(FEATURES), verify=True)
     usable = ~manifest["clip_id"].isin(list(features.quarantined))
@@ -85,7 +93,7 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
     checked = np.unique(np.linspace(0, len(test.manifest) - 1, CHECKED_CLIPS).astype(int))
     difference = check_audio_path(predictor, read_audio(ctx, test.manifest.iloc[checked]), test.outputs[checked])
 
-    found = _find_out(ctx, predictor, features, run, manifest, test)
+    found = _find_out(ctx, predictor, features, run, manifest, splits, test)
     task, targets, params = predictor.task, predictor.description.targets, ctx.params.evaluate
     metrics = {"test": describe_test(task.PRIMARY, found.headline, test.metrics)}
     if n_left_out:
@@ -95,6 +103,8 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
     metrics |= describe_findings(task.PRIMARY, found.calibration, found.noise, found.strangers, found.cost)
     if found.folds:
         metrics["folds"] = describe_folds(task.PRIMARY, found.folds)
+    if not found.learning_curve.empty:
+        metrics["learning_curve"] = describe_learning_curve(task.PRIMARY, found.learning_curve)
 
     tables, own_figures = (
         task.tables(targets, test.truth, test.outputs),
@@ -142,6 +152,8 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
         explanations=found.explanations,
         explained=found.explained,
         folds=found.folds,
+        learning_curve=found.learning_curve,
+        learning_plot=svg.get("learning_curve"),
     )
     with write_folder_atomic(ctx.path(REPORT)) as folder:
         (folder / "index.html").write_text(render_report(evaluation), encoding="utf-8")
@@ -174,6 +186,8 @@ class _Findings:
     strangers: Strangers | None
     cost: Cost
     folds: CrossValidation | None
+    learning_curve: pd.DataFrame
+    """From `trace_learning_curve`."""
     predictions: list[dict[str, Any]]
     """What the task says of each clip."""
     wrong: NDArray[np.int64]
@@ -183,7 +197,13 @@ class _Findings:
 
 
 def _find_out(
-    ctx: Context, predictor: Predictor, features: FeatureSet, run: dict[str, Any], manifest: pd.DataFrame, test: Judged
+    ctx: Context,
+    predictor: Predictor,
+    features: FeatureSet,
+    run: dict[str, Any],
+    manifest: pd.DataFrame,
+    splits: pd.DataFrame,
+    test: Judged,
 ) -> _Findings:
     task, targets, params = predictor.task, predictor.description.targets, ctx.params.evaluate
     grouping = group_clips(test.manifest, ctx.params.split.group)
@@ -207,7 +227,8 @@ def _find_out(
         calibration=calibration,
         strangers=meet_strangers(ctx, predictor, test),
         cost=price(ctx, predictor, test, run),
-        folds=cross_validate(ctx, task, run, manifest),
+        folds=cross_validate(ctx, task, run["targets"], manifest),
+        learning_curve=trace_learning_curve(ctx, features, task, run["targets"], splits, test, groups),
         predictions=predictions,
         wrong=wrong,
         explanations=explanations,
@@ -222,6 +243,8 @@ def _draw_findings(primary: str, history: list[dict[str, Any]], found: _Findings
         figures["reliability"] = draw_reliability(found.calibration.reliability, found.calibration.before)
     if not found.noise.empty:
         figures["noise"] = draw_robustness(found.noise, primary)
+    if not found.learning_curve.empty:
+        figures["learning_curve"] = draw_learning_curve(found.learning_curve, primary)
     return figures
 
 
@@ -234,6 +257,8 @@ def _tabulate_findings(history: list[dict[str, Any]], found: _Findings) -> dict[
         tables["noise"] = found.noise
     if found.folds:
         tables["folds"] = found.folds.table
+    if not found.learning_curve.empty:
+        tables["learning_curve"] = found.learning_curve
     return tables
 
 
@@ -284,25 +309,24 @@ def describe_test(primary: str, headline: Interval, measured: dict[str, float]) 
 
 
 def cross_validate(
-    ctx: Context, task: ModuleType, run: dict[str, Any], manifest: pd.DataFrame
+    ctx: Context, task: ModuleType, targets: dict[str, Any], manifest: pd.DataFrame
 ) -> CrossValidation | None:
     """Judge what the models of the folds made of held-out clips; None where there are no folds.
 
     They are judged by the targets as they were before the final model's validation clips taught it its threshold:
     some of these clips are held out here.
     """
-    path = ctx.path(FOLDS)
+    path = ctx.path(PARTS)
     if not path.exists():
         return None
-    held_out, outputs = read_outputs(path)
+    held_out, outputs = read_outputs(path, "fold")
     if held_out.empty:
         return None
-    # A column of the source may be called fold too.
-    own = manifest.drop(columns=["fold", "fold_name"], errors="ignore")
-    clips = held_out.merge(own, on="clip_id", how="left", validate="one_to_one")
+    clips = manifest.set_index("clip_id").loc[held_out["clip_id"]].reset_index()
     params, grouping = ctx.params.evaluate, group_clips(clips, ctx.params.split.group)
     resampling = (params.bootstrap_samples, params.confidence, np.random.default_rng(ctx.params.seed))
-    return judge_folds(task, run["targets"], clips, outputs, *resampling, grouping.groups if grouping else None)
+    folds, groups = held_out["name"].tolist(), grouping.groups if grouping else None
+    return judge_folds(task, targets, clips, folds, outputs, *resampling, groups)
 
 
 def describe_folds(primary: str, folds: CrossValidation) -> dict[str, Any]:
@@ -311,6 +335,12 @@ def describe_folds(primary: str, folds: CrossValidation) -> dict[str, Any]:
     described = describe_test(primary, folds.pooled, folds.metrics)
     described |= {"calibration": folds.calibration} if folds.calibration else {}
     return {**described, "mean": folds.mean, "std": folds.std, f"{primary}_by_fold": by_fold}
+
+
+def describe_learning_curve(primary: str, curve: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return training clips, metric and interval of each share, and of all training clips."""
+    named = curve.set_index("share").rename(columns={"metric": primary})
+    return {str(share): dict(row) for share, row in named.astype(object).iterrows()}
 
 
 def describe_model(ctx: Context, predictor: Predictor, run: dict[str, Any]) -> dict[str, str]:

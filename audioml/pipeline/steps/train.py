@@ -1,23 +1,27 @@
-"""Fit the model, export it to ONNX and package it for MLflow; with folds, fit and judge a model of each beside it.
+"""Fit the model, export it to ONNX and package it for MLflow; beside it fit and judge a model for each part.
 
-The item `fit` is the model that is kept. With `split.folds` there is an item for each fold: its model is trained on
-the other folds, and only what it makes of the clips that were held out is kept. A killed fit is taken up again at its
-last checkpoint, in the same MLflow run, as long as its inputs are the same: the state's folder is named by their hash.
-A fold that was fitted is fitted again only when they change.
+The item `fit` is the model that is kept. Parts are the folds of `split.folds` and the shares of `split.train_shares`,
+as the table of splits has them: the model of each is trained by splits of its own (`store/parts.py`), and only what it
+makes of the clips that it is judged on is kept. A killed fit is taken up again at its last checkpoint, in the same
+MLflow run, as long as its inputs are the same: the state's folder is named by their hash. A part that was fitted is
+fitted again only when they change.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audioml.params import Params
 from audioml.pipeline.context import Context
 from audioml.pipeline.packaging import describe, judge_held_out, tune_description
 from audioml.pipeline.step import Item
@@ -25,8 +29,8 @@ from audioml.pipeline.transfer_source import TAG, describe_source, look_up_sourc
 from audioml.store.code_version import code_version
 from audioml.store.features import INDEX, open_features
 from audioml.store.files import hash_file, hash_json, read_json, write_json
-from audioml.store.folds import FOLDS, Fold, join_outputs, list_folds, splits_of_fold, write_outputs
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
+from audioml.store.parts import PARTS, Part, join_outputs, list_parts, splits_of, write_outputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,17 +40,19 @@ FIT = "fit"
 FEATURES = "features"
 CHECKPOINT, ONNX, PACKAGE, RUN = "models/checkpoint.ckpt", "models/model.onnx", "models/package", "models/run.json"
 STATE_RUN, STATE_RESULT, STATE_OUTPUTS = "run.json", "result.json", "outputs.parquet"
-"""In the state's folder: the MLflow run, written before the first epoch; the result, written after the last; of a fold
-what its model makes of the clips that were held out."""
+"""In the state's folder: the MLflow run, written before the first epoch; the result, written after the last; of a part
+what its model makes of the clips that it is judged on."""
 COLLECTED = "collected"
 JUDGING = ("pipeline/packaging.py", "evaluation/outputs.py")
-"""Code by which a fold's model is judged, beside that of inference."""
+"""Code by which a part's model is judged, beside that of inference."""
+COUNTED = {"fold": ("test", "held out"), "share": ("train", "to train on")}
+"""The split whose clips say how large a part is, and what people read of them."""
 CHECKED_WINDOWS = 8
 """Windows of training clips on which ONNX and torch are compared."""
 
 
 def plan(ctx: Context) -> list[Item]:
-    """Return the item `fit`, and one for each fold; look up what they all start from, once."""
+    """Return the item `fit`, and one for each part; look up what they all start from, once."""
     from audioml.training.world import find_world
 
     for path, step in ((MANIFEST, "ingest"), (SPLITS, "split"), (f"{FEATURES}/{INDEX}", "featurize")):
@@ -54,13 +60,12 @@ def plan(ctx: Context) -> list[Item]:
     if find_world().is_first:
         look_up_source(ctx)
     label = f"{ctx.params.model.name} on {FEATURES}, at most {ctx.params.training.max_epochs} epochs"
-    if ctx.params.split.folds is None:
-        return [Item(FIT, label)]
     splits = read_splits(ctx.path(SPLITS))
     items = [Item(FIT, label)]
-    for fold in list_folds(splits):
-        n = int((splits["fold"] == fold.index).sum())
-        items.append(Item(fold.item, f"fold {fold.name}: {n} clips held out", vars(fold), n))
+    for part in list_parts(splits):
+        split, what = COUNTED[part.kind]
+        n = int((splits_of(splits, part)["split"] == split).sum())
+        items.append(Item(part.item, f"{part}: {n} clips {what}", vars(part), n))
     return items
 
 
@@ -74,9 +79,9 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
     training, world = ctx.params.training, find_world()
     world.check(training)
     world.end_with_starter()
-    fold = Fold(**item.payload) if item.payload else None
-    finished = world.first_decides(lambda: _is_finished(_state(ctx, fit_key(ctx, fold))))
-    key = fit_key(ctx, fold)
+    part = Part(**item.payload) if item.payload else None
+    finished = world.first_decides(lambda: _is_finished(_state(ctx, fit_key(ctx, part))))
+    key = fit_key(ctx, part)
     state = _state(ctx, key)
     if finished:
         if not world.is_first:
@@ -91,24 +96,25 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
         )
     world.meet({"inputs, params or code": key, "the last checkpoint": _last_checkpoint(state)})
     world.connect(training.accelerator)
-    return _train(ctx, key, state, fold, first=world.is_first)
+    return _train(ctx, key, state, part, first=world.is_first)
 
 
-def _train(ctx: Context, key: str, state: Path, fold: Fold | None, *, first: bool) -> dict[str, Any]:
+def _train(ctx: Context, key: str, state: Path, part: Part | None, *, first: bool) -> dict[str, Any]:
     from audioml.registry.runs import training_run
     from audioml.training.fit import fit
     from audioml.training.tracker import NullTracker
 
+    ctx = replace(ctx, params=params_of(ctx.params, part))
     # One process that reads all bytes is enough.
     features = open_features(ctx.path(FEATURES), verify=first)
-    inputs = (ctx.params, features, read_manifest(ctx.path(MANIFEST)), _read_splits(ctx, fold), state)
+    inputs = (ctx.params, features, read_manifest(ctx.path(MANIFEST)), _read_splits(ctx, part), state)
     source = source_path(ctx)
     if not first:
         # Lightning and torchrun start further processes with the same command; only the first one goes on after this.
         fit(*inputs, NullTracker(), source)
         sys.exit(0)
     known = read_json(state / STATE_RUN)["run_id"] if (state / STATE_RUN).exists() else None
-    with training_run(ctx, known, *([f"fold {fold.name}"] if fold else [])) as tracker:
+    with training_run(ctx, known, *([str(part)] if part else [])) as tracker:
         write_json(state / STATE_RUN, {"run_id": tracker.run_id})
         if source is not None:
             tracker.set_tags({TAG: describe_source(ctx)["model"]})
@@ -131,19 +137,19 @@ def _train(ctx: Context, key: str, state: Path, fold: Fold | None, *, first: boo
         }
         summary |= {"pretraining": result.pretraining} if result.pretraining else {}
         summary |= {"init_from": describe_source(ctx)} if source is not None else {}
-        if fold:
+        if part:
             judged = judge_held_out(ctx, features, *inputs[2:4], result)
-            tracker.log_metrics({f"fold_{judged.primary}": judged.value}, step=int(best["epoch"]))
-            summary["metrics"] |= {f"fold_{judged.primary}": judged.value}
-            write_outputs(state / STATE_OUTPUTS, fold, judged.clip_ids, judged.outputs)
+            tracker.log_metrics({f"{part.kind}_{judged.primary}": judged.value}, step=int(best["epoch"]))
+            summary["metrics"] |= {f"{part.kind}_{judged.primary}": judged.value}
+            write_outputs(state / STATE_OUTPUTS, part, judged.clip_ids, judged.outputs)
     write_json(state / STATE_RESULT, {"run": summary, "targets": result.targets})
-    if fold:
+    if part:
         _forget_checkpoints(state)
     return _summary(read_json(state / STATE_RESULT))
 
 
 def collect(ctx: Context) -> dict[str, Any]:
-    """Write `models/`: the best epoch's weights, the ONNX file, the package, the folds' outputs and `run.json`."""
+    """Write `models/`: the best epoch's weights, the ONNX file, the package, the parts' outputs and `run.json`."""
     import torch
 
     from audioml.errors import StepError
@@ -158,7 +164,7 @@ def collect(ctx: Context) -> dict[str, Any]:
     if not (state / STATE_RESULT).exists():
         raise StepError("There is no finished training of these inputs to collect. Run: audioml run train")
     result = read_json(state / STATE_RESULT)
-    folds = _collect_folds(ctx, result["run"]["run_id"], result["targets"])
+    described, states = _collect_parts(ctx, result["run"]["run_id"], result["targets"])
     features = open_features(ctx.path(FEATURES))
     network = load_network(ctx.params, state / BEST, result["targets"], features.shape)
     examples = [torch.from_numpy(features.take(rows)) for rows in _checked_windows(features.frames)]
@@ -173,79 +179,89 @@ def collect(ctx: Context) -> dict[str, Any]:
         example_audio=_example_audio(ctx, list(features.quarantined)),
         checkpoint=None if is_fitted(ctx.params) else ctx.path(CHECKPOINT),
     )
-    described = {"folds": [fold["described"] for fold in folds]} if folds else {}
     write_json(ctx.path(RUN), {**result["run"], "targets": result["targets"], **described, "onnx_max_error": error})
     write_json(state / COLLECTED, {"onnx_max_error": error})
-    kept = {state, *(fold["state"] for fold in folds)}
+    kept = {state, *states}
     for other in state.parent.iterdir():
         if other not in kept:
             shutil.rmtree(other)
-    return _summary(result) | ({"folds": len(folds)} if folds else {})
+    return _summary(result) | {kind: len(runs) for kind, runs in described.items()}
 
 
-def _collect_folds(ctx: Context, run_id: str, targets: dict[str, Any]) -> list[dict[str, Any]]:
-    """Write what the models of all folds make of held-out clips as one table, and put their runs below the model's.
+def _collect_parts(
+    ctx: Context, run_id: str, targets: dict[str, Any]
+) -> tuple[dict[str, list[dict[str, Any]]], list[Path]]:
+    """Write what the models of all parts make of their clips as one table, and put their runs below the model's.
+
+    Return what `run.json` says of them, ``folds`` and ``shares`` where there are some, and the folders of their states.
 
     Raises
     ------
     StepError
-        When a fold is not trained yet, or its model has learned other labels than the final one.
+        When a part is not trained yet, or its model has learned other labels than the final one.
     """
     from audioml.errors import StepError
     from audioml.registry.runs import nest_runs
 
-    folds: list[dict[str, Any]] = []
-    for fold in _list_folds(ctx):
-        state = _state(ctx, fit_key(ctx, fold))
-        if not (state / STATE_RESULT).exists():
-            raise StepError(f"The model of fold {fold.name!r} is not trained. Run: audioml run train")
-        run, learned = read_json(state / STATE_RESULT).values()
+    described: dict[str, list[dict[str, Any]]] = {}
+    states: list[Path] = []
+    for part in list_parts(read_splits(ctx.path(SPLITS))):
+        states.append(_state(ctx, fit_key(ctx, part)))
+        if not (states[-1] / STATE_RESULT).exists():
+            raise StepError(f"The model of {part.kind} {part.name!r} is not trained. Run: audioml run train")
+        run, learned = read_json(states[-1] / STATE_RESULT).values()
         if learned.get("labels") != targets.get("labels"):
             raise StepError(
-                f"The model of fold {fold.name!r} knows other labels than the final one, as clips without features are "
-                "left out. See the quarantine in features/index.json."
+                f"The model of {part.kind} {part.name!r} knows other labels than the final one, as clips without "
+                "features are left out. See the quarantine in features/index.json."
             )
-        described = {name: run[name] for name in ("run_id", "epochs", "best_epoch", "metrics")}
-        folds.append({"state": state, "described": {"fold": fold.index, "name": fold.name, **described}})
-    join_outputs(ctx.path(FOLDS), [fold["state"] / STATE_OUTPUTS for fold in folds])
-    if folds:
-        nest_runs(ctx, run_id, [fold["described"]["run_id"] for fold in folds])
-    return folds
+        own = {name: run[name] for name in ("run_id", "epochs", "best_epoch", "metrics")}
+        described.setdefault(f"{part.kind}s", []).append({"name": part.name, **own})
+    join_outputs(ctx.path(PARTS), [state / STATE_OUTPUTS for state in states])
+    if states:
+        nest_runs(ctx, run_id, [run["run_id"] for runs in described.values() for run in runs])
+    return described, states
 
 
-def fit_key(ctx: Context, fold: Fold | None = None) -> str:
-    """Return the hash of all that decides what comes out of the fit, or of that of a fold.
+def fit_key(ctx: Context, part: Part | None = None) -> str:
+    """Return the hash of all that decides what comes out of the fit, or of that of a part.
 
     That is params, inputs, weights to start from, code.
     """
-    params = ctx.params
+    params = params_of(ctx.params, part)
     plugins = [f"models/{params.model.name}.py", f"tasks/{params.task.name}.py"]
     plugins += [f"augment/{section.name}.py" for section in params.augment]
     sections = params.model_dump(mode="json", include={"seed", "task", "model", "augment", "training"})
     inputs = {path: hash_file(ctx.path(path)) for path in (MANIFEST, SPLITS, f"{FEATURES}/{INDEX}")}
-    if fold:
-        inputs[SPLITS] = hash_json(_read_splits(ctx, fold)[["clip_id", "split"]].to_numpy().tolist())
+    if part:
+        inputs[SPLITS] = hash_json(_read_splits(ctx, part).to_numpy().tolist())
     within = ["training", "models", "tasks", "augment", "labels.py"]
-    if fold:
-        # What is kept of a fold is what its model makes of clips, as in serving.
+    if part:
+        # What is kept of a part is what its model makes of clips, as in serving.
         plugins, within = [*plugins, *JUDGING], [*within, "inference", *JUDGING]
     version = code_version(["training/fit.py", *plugins], within)
     source = read_source(ctx)
     return hash_json({"params": sections, "inputs": inputs, "code": version, "source": source and source["sha256"]})
 
 
-def _list_folds(ctx: Context) -> list[Fold]:
-    return [] if ctx.params.split.folds is None else list_folds(read_splits(ctx.path(SPLITS)))
+def params_of(params: Params, part: Part | None) -> Params:
+    """Return the params by which the model of a part is trained: that of a share for as many steps as the final one."""
+    if part is None or part.kind != "share":
+        return params
+    training, longer = params.training, 1 / float(part.name)
+    update = {name: math.ceil(getattr(training, name) * longer) for name in ("max_epochs", "patience")}
+    update |= {"warmup_epochs": training.warmup_epochs * longer}
+    return params.model_copy(update={"training": training.model_copy(update=update)})
 
 
-def _read_splits(ctx: Context, fold: Fold | None) -> pd.DataFrame:
-    """Return the splits by which the model, or that of a fold, is trained."""
+def _read_splits(ctx: Context, part: Part | None) -> pd.DataFrame:
+    """Return the splits by which the model, or that of a part, is trained."""
     splits = read_splits(ctx.path(SPLITS))
-    return splits_of_fold(splits, fold.index) if fold else splits
+    return splits_of(splits, part) if part else splits
 
 
 def _forget_checkpoints(state: Path) -> None:
-    """Remove the weights of a fold's model, pretrained ones too: its outputs are all that is asked of it."""
+    """Remove the weights of a part's model, pretrained ones too: its outputs are all that is asked of it."""
     for path in state.rglob("*.ckpt"):
         path.unlink()
 

@@ -171,12 +171,13 @@ def test_training_takes_the_pool_of_what_it_may_use(tmp_path, training, pool, sl
     assert (run.pool, run.pool_slots, run.queue) == (pool, slots, queue)
 
 
-def test_folds_are_trained_in_mapped_tasks_that_take_what_training_takes(tmp_path):
+@pytest.mark.parametrize("split", [{"folds": 5}, {"train_shares": [0.5]}])
+def test_folds_and_shares_are_trained_in_mapped_tasks_that_take_what_training_takes(tmp_path, split):
     import yaml
 
     from audioml.orchestration.airflow import build_dags
 
-    more = {"split": {"folds": 5}, "training": {"accelerator": "gpu"}, "airflow": {"train_timeout_h": 3}}
+    more = {"split": split, "training": {"accelerator": "gpu"}, "airflow": {"train_timeout_h": 3}}
     chain = build_dags(write_workspace(tmp_path / "birds", more=yaml.safe_dump(more)))["birds"]
     assert sorted(t.task_id.split(".")[1] for t in chain.tasks if t.task_id.startswith("train.")) == sorted(MAPPED)
     work, collect = chain.get_task("train.work"), chain.get_task("train.collect")

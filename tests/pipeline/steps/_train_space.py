@@ -24,7 +24,7 @@ def make_workspace(folder: Path, model: dict[str, Any] | None = None, **training
         "data": {"layout": "folder"},
         "features": {"name": "logmel"},
         "task": {"name": "classification"},
-        "model": model or {"name": "bcresnet", "width": 0.5},
+        "model": model or {"name": "rescnn", "channels": [8], "width": 8},
         "augment": [{"name": "time_shift"}],
         "training": {"max_epochs": 4, "batch_size": 8, "accelerator": "cpu"} | training,
     }

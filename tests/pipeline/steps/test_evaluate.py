@@ -22,8 +22,8 @@ from audioml.pipeline.graph import find_step
 from audioml.pipeline.runner import run_step
 from audioml.store.features import open_features
 from audioml.store.files import read_json, write_json
-from audioml.store.folds import FOLDS, Fold, join_outputs, write_outputs
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits, write_manifest, write_splits
+from audioml.store.parts import PARTS, Part, join_outputs, write_outputs
 from audioml.training.network import build_network
 
 STEP = find_step("evaluate")
@@ -203,13 +203,13 @@ def test_folds_are_pooled_and_shown(ctx, logged):
     assert "folds" not in read_json(ctx.path("reports/metrics.json"))
     manifest = read_manifest(ctx.path(MANIFEST))
     parts = []
-    for index, speaker in enumerate(["ann", "bob"]):
+    for speaker in ("ann", "bob"):
         clips = manifest[manifest["speaker"] == speaker]
         # Every clip is taken for low.
         parts.append(ctx.path(f"{speaker}.parquet"))
         outputs = np.tile(np.array([0.25, 0.75], np.float32), (len(clips), 1))
-        write_outputs(parts[-1], Fold(index, speaker), clips["clip_id"].tolist(), outputs)
-    join_outputs(ctx.path(FOLDS), parts)
+        write_outputs(parts[-1], Part("fold", speaker), clips["clip_id"].tolist(), outputs)
+    join_outputs(ctx.path(PARTS), parts)
     # A threshold belongs to the final model.
     package = ctx.path("models/package/artifacts/model.json")
     description = read_json(package)
@@ -232,6 +232,43 @@ def test_folds_are_pooled_and_shown(ctx, logged):
     assert logged[-1]["metrics"]["folds_accuracy_by_fold/ann"] == found["accuracy_by_fold"]["ann"]
     assert "folds" in logged[-1]["figures"]
     assert "folds" not in logged[0]["figures"]
+
+
+def test_the_learning_curve_is_measured_and_shown(ctx, logged):
+    run_step(ctx, STEP)
+    assert "learning_curve" not in read_json(ctx.path("reports/metrics.json"))
+    assert 'id="learning-curve"' not in ctx.path("reports/evaluation/index.html").read_text(encoding="utf-8")
+    manifest = read_manifest(ctx.path(MANIFEST))
+    splits = read_splits(ctx.path(SPLITS))
+    train = splits.index[splits["split"] == "train"]
+    splits.loc[train[:10], "share"] = 0.5
+    splits.loc[train[:4], "share"] = 0.1
+    write_splits(ctx.path(SPLITS), splits)
+    with pytest.raises(StepError, match="audioml run train"):
+        run_step(ctx, STEP)
+    test = manifest[(splits["split"] == "test").to_numpy()]
+    # With few clips every answer is low, with half of them every answer is right. The order is another.
+    low = np.tile(np.array([0.25, 0.75], np.float32), (len(test), 1))
+    right = np.eye(2, dtype=np.float32)[(test["label"] == "low").astype(int)]
+    tables = []
+    for share, outputs in (("0.1", low), ("0.5", right)):
+        tables.append(ctx.path(f"{share}.parquet"))
+        write_outputs(tables[-1], Part("share", share), test["clip_id"].tolist()[::-1], outputs[::-1])
+    join_outputs(ctx.path(PARTS), tables)
+    run_step(ctx, STEP)
+    metrics = read_json(ctx.path("reports/metrics.json"))
+    found = metrics["learning_curve"]
+    assert {share: point["train_clips"] for share, point in found.items()} == {"0.1": 4, "0.5": 10, "all": len(train)}
+    assert found["0.1"]["accuracy"] == pytest.approx((test["label"] == "low").mean())
+    assert found["0.5"]["accuracy"] == found["0.5"]["high"] == 1
+    assert found["all"] == {"train_clips": len(train)} | {k: metrics["test"][k] for k in ("accuracy", "low", "high")}
+    assert "folds" not in metrics
+    table = pd.read_csv(ctx.path("reports/plots/learning_curve.csv"))
+    assert table[["share", "train_clips"]].to_numpy().tolist() == [["0.1", 4], ["0.5", 10], ["all", len(train)]]
+    assert list(table) == ["share", "train_clips", "metric", "low", "high"]
+    assert 'id="learning-curve"' in ctx.path("reports/evaluation/index.html").read_text(encoding="utf-8")
+    assert logged[-1]["metrics"]["learning_curve_0.1/accuracy"] == found["0.1"]["accuracy"]
+    assert "learning_curve" in logged[-1]["figures"]
 
 
 def test_the_report_shows_the_mistakes(ctx):

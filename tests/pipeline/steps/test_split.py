@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -36,6 +38,15 @@ def test_splits_are_written_and_counted(ctx):
     assert summary["test"] == 12
     assert set(splits.loc[splits["split"] == "test", "fold"]) == {5}
     assert splits["fold"].dtype == "int64"
+
+
+def test_folds_and_shares_are_counted(ctx):
+    more = {"fold": None, "folds": 3, "train_shares": [0.5, 0.2]}
+    params = ctx.params.model_copy(update={"split": ctx.params.split.model_copy(update=more)})
+    run_step(replace(ctx, params=params), STEP)
+    summary = split.collect(ctx)
+    assert (summary["folds"], summary["shares"]) == (3, 2)
+    assert set(read_splits(ctx.path(SPLITS))["share"].dropna()) == {0.2, 0.5}
 
 
 def test_the_same_splits_make_the_same_file(ctx):
