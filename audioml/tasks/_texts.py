@@ -9,7 +9,6 @@ SPACE = " "
 """The unit between words."""
 WORD_MARK = "|"
 """Stands between words where a column holds phonemes; phonemes are separated by spaces."""
-STRESS = "ˈˌ'"
 PUNCTUATION = '.,;:!?"()[]{}<>«»„“”…–—'
 """What no one hears."""
 
@@ -23,19 +22,6 @@ def split_words(text: str, *, lowercase: bool = True) -> Words:
     text = unicodedata.normalize("NFC", text)
     text = text.lower() if lowercase else text
     return tuple(text.translate(str.maketrans(PUNCTUATION, SPACE * len(PUNCTUATION))).split())
-
-
-def split_phonemes(ipa: str) -> Spelling:
-    """Return the phonemes of a word in IPA, without stress: each letter with the marks that change it."""
-    phonemes: list[str] = []
-    for character in unicodedata.normalize("NFD", ipa):
-        if character in STRESS or character.isspace() or character in "_-":
-            continue
-        if phonemes and (unicodedata.category(character) in ("Lm", "Mn", "Sk") or phonemes[-1].endswith("\u0361")):
-            phonemes[-1] += character
-        else:
-            phonemes.append(character)
-    return tuple(phonemes)
 
 
 def read_phonemes(text: str) -> list[Spelling]:

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from audioml.errors import DatasetError, ParamsError, StepError, did_you_mean
 from audioml.params import Section
+from audioml.phonemes import split_phonemes
 from audioml.tasks._ctc_decoding import BLANK, WordDecoder, align, decode_greedily
 from audioml.tasks._ngrams import NGrams
 from audioml.tasks._texts import (
@@ -32,7 +33,6 @@ from audioml.tasks._texts import (
     Words,
     join_units,
     read_phonemes,
-    split_phonemes,
     split_units,
     split_words,
 )

@@ -1,18 +1,12 @@
 from __future__ import annotations
 
-from audioml.tasks._texts import join_units, read_phonemes, split_phonemes, split_units, split_words
+from audioml.tasks._texts import join_units, read_phonemes, split_units, split_words
 
 
 def test_words_have_no_punctuation_and_one_form() -> None:
     assert split_words("Don’t stop – «Go!»  Cafe\u0301") == ("don’t", "stop", "go", "café")
     assert split_words("A b", lowercase=False) == ("A", "b")
     assert split_words(" ... ") == ()
-
-
-def test_phonemes_keep_their_marks_and_lose_their_stress() -> None:
-    assert split_phonemes("həlˈoʊ") == ("h", "ə", "l", "o", "ʊ")
-    assert split_phonemes("wˈɜːld") == ("w", "ɜː", "l", "d")
-    assert split_phonemes("t\u0361ʃɔ̃") == ("t\u0361ʃ", "ɔ\u0303")
 
 
 def test_a_column_of_phonemes() -> None:
