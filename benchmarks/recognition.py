@@ -24,16 +24,21 @@ import numpy as np
 import yaml
 from _workspaces import DATA, ESC10, FSDD, JOBS, REPOSITORY, SOURCES, change_params, read_metrics, run_audioml
 
+from audioml.datasets import spoken_commands
+from audioml.datasets.spoken_commands import ACCENTS, SPEAKERS
+
 STEPS = ("ingest", "validate", "split", "featurize", "train", "evaluate")
 OTHER_VOICES: dict[str, Any] = {
+    "split.folds": "speaker",
+    "split.train_only": "source == 'espeak'",
     "features.subtract_mean": True,
-    "features.top_db": 70.0,
+    "features.top_db": 45.0,
     "features.keep_audio": True,
     "augment": [
         {"name": "speed", "min_factor": 0.75, "max_factor": 1.33, "share": 0.8},
         {"name": "pitch", "min_semitones": -4, "max_semitones": 4, "share": 0.3},
         {"name": "filter_response"},
-        {"name": "noise", "min_snr_db": 5, "share": 0.3},
+        {"name": "noise", "min_snr_db": 5, "share": 0.6},
         {"name": "room", "share": 0.3},
         {"name": "time_shift"},
         {"name": "specaugment"},
@@ -42,7 +47,7 @@ OTHER_VOICES: dict[str, Any] = {
     "training.average": "ema",
     "training.ema_decay": 0.998,
     "training.weight_decay": 0.05,
-    "training.max_epochs": 40,
+    "training.max_epochs": 25,
 }
 """For speakers that training never heard: what differs between voices and microphones is drawn or taken away."""
 BABBLE: dict[str, Any] = {
@@ -60,6 +65,7 @@ BABBLE: dict[str, Any] = {
         {"name": "mixup"},
     ],
 }
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RARE = 0.1
 """Share of the training clips that is left of the first five classes."""
 
@@ -113,15 +119,8 @@ def in_noise(metrics: dict[str, Any]) -> tuple[float, str]:
     return 100 * found["accuracy"]["0_db"], f"{found['n']} clips; without noise {100 * metrics['test']['accuracy']:.1f}"
 
 
-SPEAKER_PATTERN = r"(?P<label>\d)_(?P<speaker>\w+)_(?P<index>\d+)"
 SINGLE = {
     "digits": Job("FSDD, official split", JOBS["digits"], [Figure("accuracy", "at least 99.3", accuracy("test"))]),
-    "unheard": Job(
-        "FSDD, leave one speaker out",
-        [*FSDD, "--pattern", SPEAKER_PATTERN],
-        [Figure("accuracy, mean of six", "at least 95", mean_of_folds)],
-        {"split.folds": "speaker", **OTHER_VOICES},
-    ),
     "speakers": Job(
         "FSDD speakers, official split",
         [*FSDD, "--pattern", r"(?P<digit>\d)_(?P<label>\w+)_(?P<index>\d+)", "--test", "index < 5"],
@@ -150,7 +149,7 @@ SINGLE = {
 }
 BALANCED: dict[str, Any] = {"training.sampling": "balanced"}
 SPOKEN_DIGITS: dict[str, Any] = {
-    "data.words": ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"],
+    "data.words": list(DIGITS),
     "data.takes": 2,
     "data.sample_rate": 8000,
 }
@@ -210,6 +209,47 @@ def measure_imbalance(work: Path) -> dict[str, Any]:
     }
 
 
+def measure_unheard(work: Path) -> dict[str, Any]:
+    """Leave one speaker out, with synthetic speech to train on beside the other five speakers."""
+    table = work / "unheard.csv"
+    write_spoken_digits(work / "espeak", table)
+    init = ["--data", str(table), "--layout", "table"]
+    metrics = run_workspace(work / "unheard", init, OTHER_VOICES, "unheard")
+    value, beside = mean_of_folds(metrics)
+    figure = {"measure": "accuracy, mean of six", "goal": "at least 95", "value": value, "beside": beside}
+    return {
+        "data": "FSDD, leave one speaker out, beside digits that espeak-ng speaks",
+        "recipes": [recipe("unheard", ["--data", "unheard.csv", *init[2:]], OTHER_VOICES)],
+        "figures": [figure],
+    }
+
+
+def write_spoken_digits(folder: Path, table: Path) -> None:
+    """Write digits spoken by espeak-ng, two takes by each of 192 voices, and a table of these and of FSDD."""
+    corpus = spoken_commands.Params(
+        layout="spoken_commands",
+        words=DIGITS,
+        voices=tuple(f"{accent}+{speaker}" for accent in ACCENTS for speaker in SPEAKERS),
+        takes=2,
+        min_snr_db=15,
+        max_snr_db=50,
+        sample_rate=8000,
+        duration_s=0.3,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[tuple[object, ...]] = []
+    for record in spoken_commands.scan(corpus, None):
+        path = folder / record.path.replace("/", "_")
+        if not path.exists():
+            path.write_bytes(spoken_commands.read(corpus, None, record))
+        rows.append((path, DIGITS.index(str(record.columns["label"])), "", "espeak"))
+    for path in sorted((DATA / "fsdd" / "recordings").glob("*.wav")):
+        digit, speaker, _ = path.stem.split("_")
+        rows.append((path, digit, speaker, "fsdd"))
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "speaker", "source"), *rows])
+
+
 def measure_transfer(work: Path) -> dict[str, Any]:
     """Train on one take of each digit by each speaker, from random weights and from those of synthetic speech."""
     shutil.rmtree(work / "few", ignore_errors=True)
@@ -231,7 +271,7 @@ def measure_transfer(work: Path) -> dict[str, Any]:
     }
 
 
-COMPARED = {"imbalanced": measure_imbalance, "pretrained": measure_transfer}
+COMPARED = {"unheard": measure_unheard, "imbalanced": measure_imbalance, "pretrained": measure_transfer}
 
 
 def write_imbalanced(path: Path, test_fold: int) -> None:

@@ -158,7 +158,7 @@ def test_trials_start_from_what_the_training_starts_from(
 
 
 def test_a_trial_that_cannot_be_trained_fails_alone(tmp_path: Path, run: Run) -> None:
-    splits_kept = {"trials": 2, "space": {"model.width": {"choices": [0.5, 1.0]}}}
+    splits_kept = {"trials": 2, "space": {"model.width": {"choices": [8, 16]}}}
     ctx = make(tmp_path, splits_kept, max_epochs=1)
     splits = read_splits(ctx.path(SPLITS))
     write_splits(ctx.path(SPLITS), splits.assign(split="train"))
