@@ -73,7 +73,8 @@ class DataParams(Section):
     """Where the recordings are. Each layout plug-in subclasses this with its own keys."""
 
     layout: str
-    """folder, filename, table, events or spoken_commands."""
+    """folder, filename, table or events; or one that makes its clips: spoken_commands, spoken_digit_strings or
+    spoken_sentences."""
     source: str | None = None
     """Folder or table file: a path (relative ones start at the workspace) or a URL that fsspec reads, such as
     s3://bucket/prefix or https://host/listing/. None for layouts that make their clips."""

@@ -46,6 +46,11 @@ def load_plugin(kind: str, name: str) -> ModuleType:
     return importlib.import_module(f"audioml.{kind}.{check_plugin(kind, name)}")
 
 
+def makes_clips(name: str) -> bool:
+    """Tell whether a layout makes its clips, and so needs no source."""
+    return bool(getattr(load_plugin("datasets", name), "MAKES_CLIPS", False))
+
+
 def changes_audio(name: str) -> bool:
     """Tell whether an augmentation changes waveforms; others change features."""
     return hasattr(load_plugin("augment", name), "apply_audio")

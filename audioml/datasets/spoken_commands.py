@@ -32,6 +32,8 @@ from audioml.store.files import hash_json
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
+MAKES_CLIPS = True
+
 
 class Params(SpokenParams):
     """What is spoken, by whom, and how noisy it is."""

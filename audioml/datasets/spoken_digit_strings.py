@@ -20,6 +20,8 @@ from audioml.datasets._spoken import SpokenTextParams, as_file, say_text, scan_t
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
+MAKES_CLIPS = True
+
 
 class Params(SpokenTextParams):
     """How long strings are, who speaks, and how noisy it is."""

@@ -56,6 +56,7 @@ PATTERNS = (
     ("why", "is", "the", "thing", "so", "adjective"),
 )
 """Words of the kinds above, or as they stand; ``:s`` makes a plural."""
+MAKES_CLIPS = True
 
 
 class Params(SpokenTextParams):

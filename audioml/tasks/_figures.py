@@ -184,3 +184,62 @@ def draw_alignments(clips: Sequence[tuple[str, str, Words, NDArray[np.float32]]]
         axes.spines[:].set_visible(False)
     rows[-1].set_xlabel("seconds", color=INK)
     return figure
+
+
+def draw_error_rates(
+    thresholds: NDArray[np.float64],
+    rejects: NDArray[np.float64],
+    accepts: NDArray[np.float64],
+    chosen: float | None = None,
+) -> Figure:
+    """Return the shares of pairs that are rejected and accepted wrongly, over the threshold of similarity.
+
+    Parameters
+    ----------
+    thresholds, rejects, accepts
+        ``(thresholds,)``.
+    chosen
+        A threshold to mark.
+    """
+    figure = Figure(figsize=(7.0, 3.6), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for rates, colour, name in ((rejects, ACCENT, "rejected, of one speaker"), (accepts, WEAK, "accepted, of two")):
+        axes.step(thresholds, rates, where="post", color=colour, linewidth=1.6, label=name)
+    if chosen is not None:
+        axes.axvline(chosen, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), label=f"threshold {chosen:.3f}")
+    axes.set_xlim(-1.0, 1.0)
+    axes.set_ylim(0.0, 1.02)
+    axes.set_xlabel("threshold of similarity", color=INK)
+    axes.set_ylabel("share of pairs", color=INK)
+    axes.tick_params(length=0, colors=INK)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.spines[:].set_visible(False)
+    axes.set_title("Pairs judged wrongly", loc="left", color=INK, fontsize=11, fontweight="bold")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    return figure
+
+
+def draw_similarities(same: NDArray[np.float64], different: NDArray[np.float64], chosen: float | None = None) -> Figure:
+    """Return histograms of the similarity of pairs of one speaker and of two, each kind with an area of 1."""
+    figure = Figure(figsize=(7.0, 3.2), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for values, colour, name in ((same, ACCENT, "one speaker"), (different, WEAK, "two speakers")):
+        if len(values):
+            axes.hist(
+                values,
+                np.linspace(-1, 1, 81).tolist(),
+                density=True,
+                color=colour,
+                alpha=0.6,
+                label=f"{name} ({len(values):,} pairs)",
+            )
+    if chosen is not None:
+        axes.axvline(chosen, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.set_xlim(-1.0, 1.0)
+    axes.set_yticks([])
+    axes.set_xlabel("similarity", color=INK)
+    axes.tick_params(length=0, colors=INK)
+    axes.spines[:].set_visible(False)
+    axes.set_title("Similarity of pairs of clips", loc="left", color=INK, fontsize=11, fontweight="bold")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    return figure
