@@ -18,7 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from audioml.errors import ParamsError, did_you_mean
 from audioml.partitions import check_pattern
-from audioml.plugins import changes_audio, check_plugin, features_are_audio, load_plugin
+from audioml.plugins import (
+    changes_audio,
+    check_plugin,
+    features_are_audio,
+    load_plugin,
+    mixes_targets,
+    targets_mix,
+)
 
 FILE_NAME = "params.yaml"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -66,7 +73,8 @@ class DataParams(Section):
     """Where the recordings are. Each layout plug-in subclasses this with its own keys."""
 
     layout: str
-    """folder, filename, table, events or spoken_commands."""
+    """folder, filename, table or events; or one that makes its clips: spoken_commands, spoken_digit_strings or
+    spoken_sentences."""
     source: str | None = None
     """Folder or table file: a path (relative ones start at the workspace) or a URL that fsspec reads, such as
     s3://bucket/prefix or https://host/listing/. None for layouts that make their clips."""
@@ -506,7 +514,7 @@ class Params(Section):
         Raises
         ------
         ParamsError
-            When a section is not valid, or changes waveforms that are not kept.
+            When a section is not valid, changes waveforms that are not kept, or mixes what the task cannot mix.
         """
         sections = _check_plugin_sections("augment", self.augment)
         kept = self.plugin_section("features").keep_audio or features_are_audio(self.features.name)
@@ -515,6 +523,11 @@ class Params(Section):
                 raise ParamsError(
                     f"{FILE_NAME}: 'augment.{i}' is {name!r}, which changes waveforms, but features.keep_audio is "
                     "false: only features are stored. Set features.keep_audio: true, or remove the augmentation."
+                )
+            if mixes_targets(name) and not targets_mix(self.task.name):
+                raise ParamsError(
+                    f"{FILE_NAME}: 'augment.{i}' is {name!r}, which mixes clips and what is to be learned of them, but "
+                    f"the task {self.task.name!r} has nothing between two targets. Remove the augmentation."
                 )
         return sections
 

@@ -46,9 +46,24 @@ def load_plugin(kind: str, name: str) -> ModuleType:
     return importlib.import_module(f"audioml.{kind}.{check_plugin(kind, name)}")
 
 
+def makes_clips(name: str) -> bool:
+    """Tell whether a layout makes its clips, and so needs no source."""
+    return bool(getattr(load_plugin("datasets", name), "MAKES_CLIPS", False))
+
+
 def changes_audio(name: str) -> bool:
     """Tell whether an augmentation changes waveforms; others change features."""
     return hasattr(load_plugin("augment", name), "apply_audio")
+
+
+def mixes_targets(name: str) -> bool:
+    """Tell whether an augmentation makes one clip of two, and their targets one target."""
+    return bool(getattr(load_plugin("augment", name), "MIXES", False))
+
+
+def targets_mix(name: str) -> bool:
+    """Tell whether a task can learn what lies between two targets."""
+    return bool(getattr(load_plugin("tasks", name), "MIXABLE", True))
 
 
 def features_are_audio(name: str) -> bool:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import itertools
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +32,46 @@ _SYNCHRONOUS = 2
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 _CHARS_UTF8 = 1
 _PHONEMES_IPA = 2
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_EVENTS_OF_PHONEMES_IN_IPA = 3
+_END_OF_LIST, _WORD, _PHONEME = 0, 1, 7
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("name", ctypes.c_char * 8),
+    )
+
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 _lock = threading.Lock()
+
+
+class Span(NamedTuple):
+    """A word or phoneme, and when it is heard, in seconds."""
+
+    name: str
+    onset_s: float
+    offset_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """What was said, and when."""
+
+    samples: npt.NDArray[np.int16]
+    """``(samples,)`` at `SAMPLE_RATE`."""
+    words: list[Span]
+    """The words of the text, without what stands around their letters. espeak-ng says some short words as one (of
+    the); such share their time by their letters."""
+    phonemes: list[Span]
+    """In IPA, with stress marks; pauses are left out. One that melts into the one before takes no time."""
 
 
 def synthesize(text: str, voice: str = "en-us", rate_wpm: int = 175, pitch: int = 50) -> npt.NDArray[np.int16]:
@@ -55,10 +97,49 @@ def synthesize(text: str, voice: str = "en-us", rate_wpm: int = 175, pitch: int 
     SourceError
         When espeak-ng is not installed, or has no such voice.
     """
+    return speak(text, voice, rate_wpm, pitch).samples
+
+
+def speak(text: str, voice: str = "en-us", rate_wpm: int = 175, pitch: int = 50) -> Speech:
+    """Speak a text, and say when each word and phoneme is heard. As `synthesize`, which see."""
     with _lock, _engine() as engine:
         engine.set_voice(voice)
         engine.set_prosody(rate_wpm, pitch)
-        return engine.speak(text)
+        samples, events = engine.speak(text)
+    return Speech(samples, _find_words(text, events, len(samples)), _find_phonemes(events, len(samples)))
+
+
+def _find_phonemes(events: Sequence[_Heard], n_samples: int) -> list[Span]:
+    heard = [event for event in events if event.is_phoneme]
+    stops = [*(event.sample for event in heard[1:]), n_samples]
+    return [
+        Span(event.name, event.sample / SAMPLE_RATE, stop / SAMPLE_RATE)
+        for event, stop in zip(heard, stops, strict=True)
+        if event.name
+    ]
+
+
+def _find_words(text: str, events: Sequence[_Heard], n_samples: int) -> list[Span]:
+    """Return the words of the text; those that espeak-ng tells as one share the time from its start to the next."""
+    told = [event for event in events if not event.is_phoneme]
+    phonemes = _find_phonemes(events, n_samples)
+    letters = list(re.finditer(r"[^\W_]+(?:['’-][^\W_]+)*", text))
+    words = []
+    for i, event in enumerate(told):
+        after = told[i + 1] if i + 1 < len(told) else None
+        # Behind the last phoneme before the next word there may be a pause.
+        until = n_samples / SAMPLE_RATE if after is None else after.sample / SAMPLE_RATE
+        inside = [p for p in phonemes if event.sample / SAMPLE_RATE <= p.onset_s < until]
+        if not inside:
+            continue
+        stop = len(text) + 1 if after is None else after.place
+        start = event.place if i else 1
+        own = [found.group() for found in letters if start <= found.start() + 1 < stop]
+        onset_s, offset_s = inside[0].onset_s, inside[-1].offset_s
+        shares = np.cumsum([0, *map(len, own)]) / max(1, sum(map(len, own)))
+        times = onset_s + (offset_s - onset_s) * shares
+        words += [Span(word, float(times[j]), float(times[j + 1])) for j, word in enumerate(own)]
+    return words
 
 
 def text_to_phonemes(text: str, voice: str = "en-us") -> str:
@@ -93,6 +174,17 @@ def _engine() -> Iterator[_Engine]:
         engine.close()
 
 
+class _Heard(NamedTuple):
+    """An event of espeak-ng."""
+
+    is_phoneme: bool
+    """It is the start of a word otherwise."""
+    sample: int
+    place: int
+    """Of the word in the text, from 1, in characters."""
+    name: str
+
+
 class _Engine:
     """The library, freshly loaded. One at a time: its state is global."""
 
@@ -101,11 +193,12 @@ class _Engine:
         self._library = ctypes.CDLL(str(loader.get_library_path()))
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         data = str(loader.get_data_path()).encode()
-        rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
+        rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, _EVENTS_OF_PHONEMES_IN_IPA)
         if rate != SAMPLE_RATE:
             raise SourceError(f"espeak-ng did not start with its data in {data.decode()} (it answered {rate}).")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._parts: list[npt.NDArray[np.int16]] = []
+        self._events: list[_Heard] = []
         # Kept as long as the library: ctypes frees a callback that nothing refers to.
         self._callback = _CALLBACK(self._receive)
         self._library.espeak_SetSynthCallback(self._callback)
@@ -114,9 +207,16 @@ class _Engine:
         self._library.espeak_Terminate()
         _ctypes.dlclose(self._library._handle)
 
-    def _receive(self, samples: ctypes._Pointer[ctypes.c_short], count: int, events: int | None) -> int:
+    def _receive(self, samples: ctypes._Pointer[ctypes.c_short], count: int, events: ctypes._Pointer[_Event]) -> int:
         if samples and count > 0:
             self._parts.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        for event in itertools.takewhile(
+            lambda event: event.type != _END_OF_LIST, map(events.__getitem__, itertools.count())
+        ):
+            if event.type in (_WORD, _PHONEME):
+                is_phoneme = event.type == _PHONEME
+                name = event.name.decode(errors="ignore") if is_phoneme else ""
+                self._events.append(_Heard(is_phoneme, event.sample, event.text_position, name))
         return 0
 
     def set_voice(self, voice: str) -> None:
@@ -130,13 +230,12 @@ class _Engine:
         for parameter, value in ((_RATE, rate_wpm), (_VOLUME, 100), (_PITCH, pitch), (_RANGE, 50)):
             self._library.espeak_SetParameter(parameter, int(value), 0)
 
-    def speak(self, text: str) -> npt.NDArray[np.int16]:
-        self._parts.clear()
+    def speak(self, text: str) -> tuple[npt.NDArray[np.int16], list[_Heard]]:
         data = text.encode()
         code = self._library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, _CHARS_UTF8, None, None)
         if code != 0:
             raise SourceError(f"espeak-ng could not speak {text!r} (it answered {code}).")
-        return np.concatenate(self._parts) if self._parts else np.zeros(0, dtype=np.int16)
+        return np.concatenate([np.zeros(0, dtype=np.int16), *self._parts]), self._events
 
     def phonemes(self, text: str) -> str:
         buffer = ctypes.c_char_p(text.encode())

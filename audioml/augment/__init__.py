@@ -8,5 +8,7 @@ A plug-in module has `Params` and one of
 `apply(params, features, targets, generator)`
     Features float32 `(n, bins, frames)` and soft targets `(n, ...)` to the same.
 
+One whose targets lie between those of two clips says so by `MIXES = True`; tasks with `MIXABLE = False` refuse it.
+
 Random numbers come from the generator, which is the CPU's, so that all devices draw alike.
 """

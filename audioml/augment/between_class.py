@@ -13,6 +13,8 @@ from audioml.augment._clips import ClipShare, choose_clips
 from audioml.augment._level import measure_levels
 from audioml.params import Section
 
+MIXES = True
+
 
 class Params(Section):
     """How much is mixed."""

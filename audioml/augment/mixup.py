@@ -15,6 +15,8 @@ from torch import Tensor
 
 from audioml.params import Section
 
+MIXES = True
+
 
 class Params(Section):
     """How much is mixed."""

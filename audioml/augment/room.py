@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from audioml.audio.rooms import SPEED_OF_SOUND, draw_room, room_response
 from audioml.augment._clips import ClipShare, change_clips, check_order, choose_clips, fast_length, transform_back
-from audioml.augment._rooms import SPEED_OF_SOUND, draw_room, room_response
 from audioml.params import Section
 
 MIN_ENERGY = 1e-20

@@ -19,7 +19,12 @@ def init(
         str | None, typer.Option(help="Folder of recordings, or a table (CSV, Parquet, JSON lines).")
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="folder, filename, table or spoken_commands.", show_default="what fits SRC")
+        str | None,
+        typer.Option(
+            help="folder, filename, table or events; or one that makes its clips: spoken_commands, "
+            "spoken_digit_strings or spoken_sentences.",
+            show_default="what fits SRC",
+        ),
     ] = None,
     pattern: Annotated[
         str | None, typer.Option(help="Regular expression; its named groups in file names become columns.")

@@ -23,7 +23,7 @@ from audioml.orchestration.params_file import render_params
 from audioml.params import FILE_NAME, DataParams, Params, is_url, parse_params, parse_section
 from audioml.pipeline.context import STATE_DIR, Context
 from audioml.pipeline.graph import STEPS
-from audioml.plugins import check_plugin, load_plugin
+from audioml.plugins import check_plugin, load_plugin, makes_clips
 from audioml.store.files import write_text
 from audioml.store.manifest import MANIFEST_TYPES
 
@@ -165,7 +165,7 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
     source = _open_source(choices)
     if choices.layout is not None:
         check_plugin("datasets", choices.layout)
-    if source is None and choices.layout != "spoken_commands":
+    if source is None and (choices.layout is None or not makes_clips(choices.layout)):
         raise SourceError(
             "--data is missing: give the folder of recordings, a table of their paths, or a URL of these."
         )
@@ -174,7 +174,7 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
     if choices.partition is not None:
         parse_section(DataParams, {"layout": "folder", "partition": choices.partition}, "data")
     summary = inspect_source(source, choices.partition) if source is not None else None
-    layout = choices.layout or (summary.layout if summary else "spoken_commands")
+    layout = choices.layout or (summary.layout if summary else "")
     name = choices.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.name).strip("-._") or "audio"
     raw: dict[str, Any] = {
         "name": name,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
@@ -11,8 +12,13 @@ from numpy.typing import NDArray
 
 INK, GRID, ACCENT, WEAK = "#1f2933", "#e4e7eb", "#2a6f97", "#c8553d"
 BLUES = LinearSegmentedColormap.from_list("audioml", ["#ffffff", "#a9cfe4", ACCENT, "#0b3550"])
+HEARD = 0.3
+"""Units that are never more probable than this are not drawn."""
 MAX_LABELS_WITH_COUNTS = 30
 """Cells of larger matrices are too small for numbers."""
+
+Words = Sequence[Mapping[str, Any]]
+"""With `word`, `onset_s` and `offset_s` each."""
 
 
 def draw_confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
@@ -54,7 +60,12 @@ def draw_confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
 
 
 def draw_bars(
-    values: NDArray[np.float64], labels: Sequence[str], support: NDArray[np.int64], name: str, counted: str = "clips"
+    values: NDArray[np.float64],
+    labels: Sequence[str],
+    support: NDArray[np.int64],
+    name: str,
+    counted: str = "clips",
+    of: str = "label",
 ) -> Figure:
     """Return horizontal bars of a metric in [0, 1], one a label, lowest on top; labels give their clips, or events."""
     order = np.argsort(-values, kind="stable")
@@ -76,7 +87,7 @@ def draw_bars(
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.set_title(
-        f"{name} per label ({counted}), mean {mean:.3f}", loc="left", color=INK, fontsize=11, fontweight="bold"
+        f"{name} per {of} ({counted}), mean {mean:.3f}", loc="left", color=INK, fontsize=11, fontweight="bold"
     )
     return figure
 
@@ -141,4 +152,94 @@ def draw_timelines(
     rows[0].set_title(
         "Worst clips: what is there (blue) and what was found (orange)", loc="left", color=INK, fontsize=11
     )
+    return figure
+
+
+def draw_alignments(clips: Sequence[tuple[str, str, Words, NDArray[np.float32]]], units: Sequence[str]) -> Figure:
+    """Return a picture a clip: how probable each unit is over time, and where the words that were found lie.
+
+    Parameters
+    ----------
+    clips
+        The text that was said, the text found, its words with their times, and the output `(2 + units, frames)` of
+        the task ctc.
+    units
+        Of which those are drawn that are heard somewhere in the clip.
+    """
+    figure = Figure(figsize=(9.0, 2.6 * max(len(clips), 1)), dpi=120, layout="constrained")
+    rows = figure.subplots(max(len(clips), 1), 1, squeeze=False)[:, 0]
+    for axes, (said, found, words, output) in zip(rows, clips, strict=False):
+        probabilities, ends_s = np.exp(output[1:-1]), output[-1]
+        heard = np.flatnonzero(probabilities.max(axis=1) > HEARD)
+        extent = (0.0, float(ends_s[-1]), len(heard) - 0.5, -0.5)
+        if len(heard):
+            axes.imshow(probabilities[heard], cmap=BLUES, vmin=0, vmax=1, aspect="auto", extent=extent)
+        axes.set_yticks(range(len(heard)), [units[int(i)].replace(" ", "␣") for i in heard], fontsize=8)
+        for word in words:
+            axes.axvspan(word["onset_s"], word["offset_s"], color=WEAK, alpha=0.12, linewidth=0)
+            middle = (word["onset_s"] + word["offset_s"]) / 2
+            axes.text(middle, -0.75, word["word"], ha="center", va="bottom", color=WEAK, fontsize=8, clip_on=False)
+        axes.set_title(f"said: {said}\nfound: {found}", loc="left", color=INK, fontsize=9, pad=16)
+        axes.tick_params(length=0, colors=INK)
+        axes.spines[:].set_visible(False)
+    rows[-1].set_xlabel("seconds", color=INK)
+    return figure
+
+
+def draw_error_rates(
+    thresholds: NDArray[np.float64],
+    rejects: NDArray[np.float64],
+    accepts: NDArray[np.float64],
+    chosen: float | None = None,
+) -> Figure:
+    """Return the shares of pairs that are rejected and accepted wrongly, over the threshold of similarity.
+
+    Parameters
+    ----------
+    thresholds, rejects, accepts
+        ``(thresholds,)``.
+    chosen
+        A threshold to mark.
+    """
+    figure = Figure(figsize=(7.0, 3.6), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for rates, colour, name in ((rejects, ACCENT, "rejected, of one speaker"), (accepts, WEAK, "accepted, of two")):
+        axes.step(thresholds, rates, where="post", color=colour, linewidth=1.6, label=name)
+    if chosen is not None:
+        axes.axvline(chosen, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), label=f"threshold {chosen:.3f}")
+    axes.set_xlim(-1.0, 1.0)
+    axes.set_ylim(0.0, 1.02)
+    axes.set_xlabel("threshold of similarity", color=INK)
+    axes.set_ylabel("share of pairs", color=INK)
+    axes.tick_params(length=0, colors=INK)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.spines[:].set_visible(False)
+    axes.set_title("Pairs judged wrongly", loc="left", color=INK, fontsize=11, fontweight="bold")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    return figure
+
+
+def draw_similarities(same: NDArray[np.float64], different: NDArray[np.float64], chosen: float | None = None) -> Figure:
+    """Return histograms of the similarity of pairs of one speaker and of two, each kind with an area of 1."""
+    figure = Figure(figsize=(7.0, 3.2), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for values, colour, name in ((same, ACCENT, "one speaker"), (different, WEAK, "two speakers")):
+        if len(values):
+            axes.hist(
+                values,
+                np.linspace(-1, 1, 81).tolist(),
+                density=True,
+                color=colour,
+                alpha=0.6,
+                label=f"{name} ({len(values):,} pairs)",
+            )
+    if chosen is not None:
+        axes.axvline(chosen, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.set_xlim(-1.0, 1.0)
+    axes.set_yticks([])
+    axes.set_xlabel("similarity", color=INK)
+    axes.tick_params(length=0, colors=INK)
+    axes.spines[:].set_visible(False)
+    axes.set_title("Similarity of pairs of clips", loc="left", color=INK, fontsize=11, fontweight="bold")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
     return figure

@@ -1,3 +1,4 @@
+import itertools
 import subprocess
 import sys
 
@@ -5,7 +6,7 @@ import librosa
 import numpy as np
 import pytest
 
-from audioml.audio.synthesize import SAMPLE_RATE, synthesize, text_to_phonemes, voice_variants
+from audioml.audio.synthesize import SAMPLE_RATE, speak, synthesize, text_to_phonemes, voice_variants
 from audioml.errors import SourceError
 
 
@@ -64,3 +65,28 @@ def test_without_espeak_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(SourceError, match=r"audioml\[demo\]"):
         synthesize("hello")
+
+
+def test_words_and_phonemes_have_times():
+    text = "The girl, of the north, can't wait."
+    speech = speak(text, "en-us+f3")
+    np.testing.assert_array_equal(speech.samples, synthesize(text, "en-us+f3"))
+    assert [word.name for word in speech.words] == ["The", "girl", "of", "the", "north", "can't", "wait"]
+    assert "".join(phoneme.name for phoneme in speech.phonemes).startswith("ðəɡˈɜːl")
+    for spans in (speech.words, speech.phonemes):
+        # A phoneme that melts into the one before takes no time of its own.
+        assert all(0 <= span.onset_s <= span.offset_s <= len(speech.samples) / SAMPLE_RATE for span in spans)
+        assert all(first.offset_s <= second.onset_s for first, second in itertools.pairwise(spans))
+    # It is quiet in the pause behind the comma, and loud in the word before.
+    girl, of = speech.words[1:3]
+    assert of.onset_s - girl.offset_s > 0.05
+    loudness = [
+        np.abs(speech.samples[int(start * SAMPLE_RATE) : int(stop * SAMPLE_RATE)].astype(float)).mean()
+        for start, stop in ((girl.onset_s, girl.offset_s), (girl.offset_s + 0.02, of.onset_s - 0.02))
+    ]
+    assert loudness[0] > 10 * loudness[1]
+
+
+def test_nothing_to_say_has_no_words():
+    speech = speak("...")
+    assert speech.words == speech.phonemes == []

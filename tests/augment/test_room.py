@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from audioml.audio.rooms import SPEED_OF_SOUND, Room, draw_room, room_response
 from audioml.augment import room
-from audioml.augment._rooms import SPEED_OF_SOUND, Room, draw_room, room_response
 
 from ._sounds import RATE, make_noise, run
 

@@ -4,7 +4,8 @@ import pytest
 from audioml.audio.decode import decode, probe
 from audioml.audio.synthesize import synthesize
 from audioml.datasets import spoken_commands
-from audioml.datasets.spoken_commands import SPEAKERS, VOICES, Params, read, scan
+from audioml.datasets._spoken import SPEAKERS, VOICES
+from audioml.datasets.spoken_commands import Params, read, scan
 from audioml.errors import ParamsError
 from audioml.params import parse_section
 
