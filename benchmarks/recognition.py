@@ -25,7 +25,7 @@ import yaml
 from _workspaces import DATA, ESC10, FSDD, JOBS, REPOSITORY, SOURCES, change_params, read_metrics, run_audioml
 
 from audioml.datasets import spoken_commands
-from audioml.datasets.spoken_commands import ACCENTS, SPEAKERS
+from audioml.datasets._spoken import ACCENTS, SPEAKERS
 
 STEPS = ("ingest", "validate", "split", "featurize", "train", "evaluate")
 OTHER_VOICES: dict[str, Any] = {
