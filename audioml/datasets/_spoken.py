@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from audioml.audio.rooms import SPEED_OF_SOUND, draw_room, room_response
 from audioml.audio.synthesize import SAMPLE_RATE as SPOKEN_RATE
 from audioml.audio.synthesize import Span, speak, text_to_phonemes, voice_variants
 from audioml.datasets._record import Record, add_pattern_columns, set_labels
+from audioml.datasets._source import Source
 from audioml.errors import ParamsError, did_you_mean
 from audioml.params import DataParams, Share
 from audioml.phonemes import split_phonemes
@@ -201,6 +202,21 @@ def say_text(data: SpokenTextParams, record: Record) -> tuple[bytes, list[Span]]
     audio, shift_s = place(speech.samples, drawn, data, duration_s)
     words = [Span(word, round(a + shift_s, 4), round(b + shift_s, 4)) for word, a, b in speech.words]
     return to_wav(audio, data.sample_rate), words
+
+
+def read(data: SpokenTextParams, source: Source | None, record: Record) -> bytes:
+    """Speak the text of one clip: mono 16-bit WAV."""
+    return say_text(data, record)[0]
+
+
+def fetch(data: SpokenTextParams, source: Source | None, record: Record) -> AbstractContextManager[Path]:
+    """Speak one clip to a file without a name, for the length of a ``with`` block."""
+    return as_file(read(data, source, record))
+
+
+def word_times(data: SpokenTextParams, record: Record) -> list[Span]:
+    """Return when each word of a clip is heard, in seconds, as espeak-ng tells."""
+    return say_text(data, record)[1]
 
 
 def place(samples: npt.NDArray[np.int16], drawn: Draw, data: SpokenParams, duration_s: float) -> tuple[Floats, float]:

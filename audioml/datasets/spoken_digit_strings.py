@@ -6,21 +6,19 @@ where it comes from. Split it by `speaker`: each has two voices.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from audioml.audio.synthesize import Span
 from audioml.datasets._record import Record
 from audioml.datasets._source import Source
-from audioml.datasets._spoken import SpokenTextParams, as_file, say_text, scan_texts
+from audioml.datasets._spoken import SpokenTextParams, fetch, read, scan_texts, word_times
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 MAKES_CLIPS = True
+__all__ = ["MAKES_CLIPS", "Params", "fetch", "read", "scan", "word_times"]
 
 
 class Params(SpokenTextParams):
@@ -52,18 +50,3 @@ def scan(data: Params, source: Source | None) -> list[Record]:
         return " ".join(generator.choice(DIGITS, n))
 
     return scan_texts(data, write)
-
-
-def read(data: Params, source: Source | None, record: Record) -> bytes:
-    """Speak one clip: mono 16-bit WAV."""
-    return say_text(data, record)[0]
-
-
-def fetch(data: Params, source: Source | None, record: Record) -> AbstractContextManager[Path]:
-    """Speak one clip to a file without a name, for the length of a ``with`` block."""
-    return as_file(read(data, source, record))
-
-
-def word_times(data: Params, record: Record) -> list[Span]:
-    """Return when each word of a clip is heard, in seconds, as espeak-ng tells."""
-    return say_text(data, record)[1]

@@ -7,15 +7,11 @@ Split it by `speaker`: each has two voices.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from pathlib import Path
-
 import numpy as np
 
-from audioml.audio.synthesize import Span
 from audioml.datasets._record import Record
 from audioml.datasets._source import Source
-from audioml.datasets._spoken import SpokenTextParams, as_file, say_text, scan_texts
+from audioml.datasets._spoken import SpokenTextParams, fetch, read, scan_texts, word_times
 
 WORDS = {
     "person": (
@@ -57,6 +53,7 @@ PATTERNS = (
 )
 """Words of the kinds above, or as they stand; ``:s`` makes a plural."""
 MAKES_CLIPS = True
+__all__ = ["MAKES_CLIPS", "Params", "fetch", "read", "scan", "word_times"]
 
 
 class Params(SpokenTextParams):
@@ -82,18 +79,3 @@ def _write(generator: np.random.Generator) -> str:
         kind, _, plural = place.partition(":")
         words.append((str(generator.choice(WORDS[kind])) if kind in WORDS else kind) + plural)
     return " ".join(words)
-
-
-def read(data: Params, source: Source | None, record: Record) -> bytes:
-    """Speak one clip: mono 16-bit WAV."""
-    return say_text(data, record)[0]
-
-
-def fetch(data: Params, source: Source | None, record: Record) -> AbstractContextManager[Path]:
-    """Speak one clip to a file without a name, for the length of a ``with`` block."""
-    return as_file(read(data, source, record))
-
-
-def word_times(data: Params, record: Record) -> list[Span]:
-    """Return when each word of a clip is heard, in seconds, as espeak-ng tells."""
-    return say_text(data, record)[1]
