@@ -205,10 +205,9 @@ def measure(targets: dict[str, Any], truth: NDArray[np.object_], outputs: Floats
 
 
 def tables(targets: dict[str, Any], truth: NDArray[np.object_], outputs: Floats) -> dict[str, pd.DataFrame]:
-    """Return `per_speaker` (clips, share of wrong pairs), and `error_rates`: both error rates by threshold."""
+    """Return `per_speaker`: clips, and the share of wrong pairs, the worst first."""
     import pandas as pd
 
-    trials = make_trials(targets, truth, outputs)
     speakers, of_clip = np.unique(truth.astype(str), return_inverse=True)
     errors, pairs = score_clips(targets, truth, outputs).T
     per_speaker = pd.DataFrame(
@@ -218,10 +217,7 @@ def tables(targets: dict[str, Any], truth: NDArray[np.object_], outputs: Floats)
             "wrong_pairs": np.bincount(of_clip, errors) / np.maximum(np.bincount(of_clip, pairs), 1),
         }
     ).sort_values("wrong_pairs", ascending=False, kind="stable")
-    thresholds, rejects, accepts = _error_rates(trials)
-    shown = np.unique(np.linspace(0, len(thresholds) - 1, 200).astype(int))
-    rates = {"threshold": thresholds[shown], "false_rejects": rejects[shown], "false_accepts": accepts[shown]}
-    return {"per_speaker": per_speaker, "error_rates": pd.DataFrame(rates)}
+    return {"per_speaker": per_speaker}
 
 
 def figures(targets: dict[str, Any], truth: NDArray[np.object_], outputs: Floats) -> dict[str, Figure]:

@@ -165,10 +165,12 @@ def test_tables_and_figures() -> None:
     tuned = task.tune_outputs(PARAMS, TARGETS, truth, outputs)
     tables = task.tables(tuned, truth, outputs)
     assert tables["per_speaker"]["n"].sum() == 40
-    rates = tables["error_rates"]
-    assert rates["false_rejects"].is_monotonic_increasing
-    assert rates["false_accepts"].is_monotonic_decreasing
-    assert (rates["false_rejects"].iloc[0], rates["false_accepts"].iloc[0]) == (0, 1)
+    assert list(tables) == ["per_speaker"]
+    assert tables["per_speaker"]["wrong_pairs"].is_monotonic_decreasing
+    _, rejects, accepts = task._error_rates(task.make_trials(tuned, truth, outputs))
+    assert pd.Series(rejects).is_monotonic_increasing
+    assert pd.Series(accepts).is_monotonic_decreasing
+    assert (rejects[0], accepts[0]) == (0, 1)
     drawn = task.figures(tuned, truth, outputs)
     assert set(drawn) == {"error_rates", "similarities"}
     labels = [text.get_text() for text in drawn["similarities"].axes[0].get_legend().get_texts()]
