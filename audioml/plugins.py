@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import pkgutil
 from types import ModuleType
+from typing import Any
 
 from audioml.errors import UnknownPluginError, did_you_mean
 
@@ -66,6 +67,21 @@ def targets_mix(name: str) -> bool:
     return bool(getattr(load_plugin("tasks", name), "MIXABLE", True))
 
 
+def answers_streams(name: str) -> bool:
+    """Tell whether a task can answer while a clip is still heard."""
+    return hasattr(load_plugin("tasks", name), "describe_so_far")
+
+
 def features_are_audio(name: str) -> bool:
     """Tell whether a feature plug-in's features, `(n, 1, samples)`, are the samples themselves."""
     return bool(getattr(load_plugin("features", name), "IS_AUDIO", False))
+
+
+def stream_block(name: str, params: Any) -> int | None:
+    """Return how many frames of the features a model takes at a time in a stream; None if it needs whole clips.
+
+    What it answers of a block depends on no frame after it.
+    """
+    plugin = load_plugin("models", name)
+    block: int | None = plugin.stream_block(params) if hasattr(plugin, "stream_block") else None
+    return block

@@ -10,6 +10,11 @@ A plug-in module has, beside `Params`, either
     `Params` have `pretrain_epochs`. Pretraining trains all parameters; those that serve
     it alone come without `requires_grad`, and so are neither counted nor trained afterwards.
 
+`stream_block(params)`
+    Only in a model that can answer a stream: how many frames it takes at a time, so that what it answers of these
+    depends on no later frame; None where, with these params, it needs whole clips. `forward` of its network then takes
+    a `Memory` (`models/_causal.py`) beside the features.
+
 or, for a model without gradient descent that tells labels apart,
 
 `fit(params, batches, n_labels, seed)`

@@ -8,11 +8,12 @@ also be over frames.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from audioml.models._causal import CausalConv2d, Memory, run
 from audioml.models._recurrent import Recurrent, RecurrentParams
 
 BIN_POOLING = 2
@@ -27,6 +28,22 @@ class Params(RecurrentParams):
     time_pooling: Annotated[int, Field(ge=1, le=8)] = 2
     """Frames that the first pooling makes one of; 1 in the paper."""
     layers: Annotated[int, Field(ge=1)] = 1
+    causal: bool = False
+    """Let convolutions see no frame to come, so that the model can answer a stream; needs `bidirectional: false`."""
+
+    @model_validator(mode="after")
+    def _check_direction(self) -> Self:
+        if self.causal and self.bidirectional:
+            raise ValueError(
+                "causal is true, but bidirectional lets the recurrent layers read from the end of the clip; set "
+                "bidirectional: false, or leave causal out"
+            )
+        return self
+
+
+def stream_block(params: Params) -> int | None:
+    """Return the frames that become one, `time_pooling`; None without `causal`."""
+    return params.time_pooling if params.causal else None
 
 
 def build(params: Params, input_shape: tuple[int, int | None]) -> nn.Module:
@@ -46,24 +63,27 @@ class ConvolutionalRecurrentNetwork(nn.Module):
         stages: list[nn.Module] = []
         inputs, time_pooling = 1, params.time_pooling
         for outputs in params.channels:
-            stages.append(_convolve(inputs, outputs, time_pooling))
+            stages.append(_convolve(inputs, outputs, time_pooling, params.causal))
             inputs, time_pooling, bins = outputs, 1, -(-bins // BIN_POOLING)
         self.convolutions = nn.Sequential(*stages)
         self.recurrent = Recurrent(nn.GRU, inputs * bins, params)
         self.width = self.recurrent.width
         self.dropout = nn.Dropout(params.dropout)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, memory: Memory | None = None) -> Tensor:
         """Map (n, bins, frames) to (n, width, frames')."""
-        maps = self.convolutions(features.unsqueeze(1))
+        maps = run(self.convolutions, features.unsqueeze(1), memory)
         frames = self.dropout(maps.flatten(1, 2).transpose(1, 2))
-        outputs: Tensor = self.dropout(self.recurrent(frames))
+        outputs: Tensor = self.dropout(self.recurrent(frames, memory))
         return outputs.transpose(1, 2)
 
 
-def _convolve(inputs: int, outputs: int, time_pooling: int) -> nn.Sequential:
+def _convolve(inputs: int, outputs: int, time_pooling: int, causal: bool) -> nn.Sequential:
+    convolution: nn.Module = (
+        CausalConv2d(inputs, outputs, 3, bias=False) if causal else nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    )
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        convolution,
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
         nn.MaxPool2d((BIN_POOLING, time_pooling), ceil_mode=True),

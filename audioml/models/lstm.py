@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from audioml.models._recurrent import RecurrentNetwork, RecurrentParams
+from audioml.models._recurrent import stream_block as stream_block
 
 
 class Params(RecurrentParams):

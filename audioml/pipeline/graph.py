@@ -112,6 +112,7 @@ STEPS: tuple[Step, ...] = (
             "evaluation/calibration.py",
             "evaluation/outputs.py",
             "models/_attention.py",
+            "models/_causal.py",
             "models/_probabilities.py",
             "models/_recurrent.py",
             "models/_statistics.py",

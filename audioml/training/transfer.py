@@ -18,8 +18,8 @@ from audioml.params import FILE_NAME, Params
 from audioml.store.files import write_atomic
 from audioml.training.network import Network
 
-FREE_KEYS = frozenset({"dropout", "pretrain_epochs", "hidden_share"})
-"""Keys of a model that change how it is trained, not what it computes."""
+FREE_KEYS = frozenset({"dropout", "pretrain_epochs", "hidden_share", "causal", "chunk_frames", "left_chunks"})
+"""Keys of a model that change how it is trained, or how far its layers see, but none of its weights."""
 
 
 def describe_network(params: Params, targets: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from audioml.errors import ParamsError, StepError
+from audioml.params import Params, PluginSection
 from audioml.training.network import build_network
 from audioml.training.transfer import describe_network, save_weights, start_from
 
@@ -64,6 +65,20 @@ def test_other_params_of_the_model_are_named(checkpoint: Path, model: dict[str, 
     params = small_params(model)
     with pytest.raises(ParamsError, match=message):
         start_from(build_network(params, TARGETS, SHAPE), checkpoint, params, TARGETS)
+
+
+def test_a_model_for_streams_may_start_from_one_without_its_params(tmp_path: Path) -> None:
+    """As one has that was trained before there were any."""
+
+    def make_params(**own: Any) -> Params:
+        model = PluginSection(name="crnn", channels=[4], hidden=4, bidirectional=False, **own)
+        return small_params().model_copy(update={"model": model})
+
+    before, now = make_params(), make_params(causal=True)
+    described = describe_network(before, TARGETS)
+    del described["model"]["params"]["causal"]
+    save_weights(build_network(before, TARGETS, SHAPE), described, tmp_path / "checkpoint.ckpt")
+    assert start_from(build_network(now, TARGETS, SHAPE), tmp_path / "checkpoint.ckpt", now, TARGETS)
 
 
 def test_another_model_or_feature_is_named(checkpoint: Path) -> None:
