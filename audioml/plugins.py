@@ -69,7 +69,7 @@ def targets_mix(name: str) -> bool:
 
 def answers_streams(name: str) -> bool:
     """Tell whether a task can answer while a clip is still heard."""
-    return hasattr(load_plugin("tasks", name), "describe_so_far")
+    return hasattr(load_plugin("tasks", name), "follow")
 
 
 def features_are_audio(name: str) -> bool:

@@ -15,5 +15,13 @@ A plug-in module has, beside `Params` (a subclass of `audioml.params.FeaturePara
 `feature_shape(params)`
     (bins, frames) of one window of `duration_s`.
 
+A plug-in whose frames can be made while a clip is still heard has also:
+
+`frame_reach(params)`
+    How many frames before and after it a frame's numbers depend on at most.
+`clip_wide(params)`
+    The keys, set as they are, by which a frame depends on all of its window; with any, features are made of whole
+    clips only.
+
 `IS_AUDIO = True` says that the features, `(n, 1, samples)`, are the samples themselves; without it they are not.
 """

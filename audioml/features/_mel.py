@@ -76,6 +76,17 @@ class MelParams(FeatureParams):
         return self
 
 
+def frame_reach(params: MelParams) -> int:
+    """Return how many frames before and after a frame its samples reach, rounded up."""
+    return -(-(params.win_length - params.win_length // 2) // params.hop_length)
+
+
+def clip_wide(params: MelParams) -> list[str]:
+    """Return the keys by which a frame depends on its whole window."""
+    keys = {"top_db": params.top_db is not None, "subtract_mean": params.subtract_mean}
+    return [key for key, is_set in keys.items() if is_set]
+
+
 def hz_to_mel(frequencies_hz: ArrayLike) -> NDArray[np.float64]:
     """Return Slaney mels of frequencies in Hz."""
     hz = np.asarray(frequencies_hz, np.float64)

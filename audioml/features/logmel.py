@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from audioml.features._batch import extract_batch
 from audioml.features._mel import MelParams, log_mel
+from audioml.features._mel import clip_wide as clip_wide
+from audioml.features._mel import frame_reach as frame_reach
 from audioml.features._window import window_samples
 from audioml.units import samples_to_frames
 

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from audioml.features._batch import extract_batch
-from audioml.features._deltas import delta, delta_torch
+from audioml.features._deltas import DELTA_WIDTH, delta, delta_torch
 from audioml.features._mel import MelParams, log_mel
+from audioml.features._mel import clip_wide as clip_wide
+from audioml.features._mel import frame_reach as mel_reach
 from audioml.features._window import window_samples
 from audioml.units import samples_to_frames
 
@@ -53,6 +55,11 @@ def shape_of(params: Params, n_samples: int) -> tuple[int, int]:
 def feature_shape(params: Params) -> tuple[int, int]:
     """Return (bins, frames) of one window of `duration_s`; bins are coefficients, then deltas by order."""
     return shape_of(params, window_samples(params))
+
+
+def frame_reach(params: Params) -> int:
+    """Return how many frames before and after it a frame depends on: at a clip's start on those of the first fit."""
+    return mel_reach(params) + (DELTA_WIDTH - 1 if params.deltas else 0)
 
 
 def extract_into(params: Params, windows: Sequence[NDArray[np.float32]], out: Sequence[NDArray[np.float32]]) -> None:

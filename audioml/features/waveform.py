@@ -33,6 +33,16 @@ def feature_shape(params: Params) -> tuple[int, int]:
     return shape_of(params, window_samples(params))
 
 
+def frame_reach(params: Params) -> int:
+    """Return 0: a frame is a sample."""
+    return 0
+
+
+def clip_wide(params: Params) -> list[str]:
+    """Return no key: a sample depends on no other."""
+    return []
+
+
 def extract_into(params: Params, windows: Sequence[NDArray[np.float32]], out: Sequence[NDArray[np.float32]]) -> None:
     """Copy float32 windows `(samples,)` into float32 `(1, samples)`."""
     for samples, into in zip(windows, out, strict=True):

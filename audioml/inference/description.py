@@ -10,7 +10,7 @@ import audioml
 from audioml.errors import StoreError
 from audioml.store.files import read_json, write_json
 
-MODEL, DESCRIPTION = "model.onnx", "model.json"
+MODEL, STREAM, DESCRIPTION = "model.onnx", "stream.onnx", "model.json"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Description:
     """(bins, frames) of one window; frames is None where each clip is a window of its own length."""
     temperature: float = 1.0
     """Divides raw outputs before the task merges them, so that probabilities are calibrated (Guo et al. 2017)."""
+    stream_block: int | None = None
+    """Frames of the features that the network takes at a time in a stream; None where it needs whole clips. Whether the
+    model can answer streams depends on its features too: see `audioml.inference.streaming`."""
     audioml_version: str = audioml.__version__
 
     def as_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from audioml.evaluation.outputs import predict_stored, run_stored
 from audioml.inference.description import Description
 from audioml.inference.predictor import Predictor, open_session
 from audioml.pipeline.context import Context
+from audioml.plugins import stream_block
 from audioml.store.features import FeatureSet
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
 from audioml.tasks._outputs import divide, sum_scores
@@ -35,6 +36,7 @@ def describe(ctx: Context, features: FeatureSet, targets: dict[str, Any]) -> Des
         model=_describe_plugin(ctx, "model", "models"),
         targets=targets,
         input_shape=features.shape,
+        stream_block=stream_block(ctx.params.model.name, ctx.params.plugin_section("models")),
     )
 
 

@@ -47,7 +47,13 @@ NOT_DIGESTED = frozenset({MLMODEL, "registered_model_meta"})
 
 
 def save_package(
-    folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes, checkpoint: Path | None = None
+    folder: Path,
+    *,
+    onnx: Path,
+    description: dict[str, Any],
+    example_audio: bytes,
+    checkpoint: Path | None = None,
+    stream: Path | None = None,
 ) -> None:
     """Write the package of a model to `folder`, whole or not at all.
 
@@ -64,12 +70,14 @@ def save_package(
         that the package answers.
     checkpoint
         The weights that `audioml.training.transfer.save_weights` wrote, if others shall start from them.
+    stream
+        The network for streams, in one file, if the model can answer them.
     """
     import mlflow
     import pandas as pd
     from mlflow.models import Model
 
-    from audioml.inference.description import DESCRIPTION, MODEL
+    from audioml.inference.description import DESCRIPTION, MODEL, STREAM
     from audioml.inference.predictor import Predictor
 
     code = Path(audioml.__file__).resolve().parent
@@ -83,6 +91,9 @@ def save_package(
         if checkpoint is not None:
             shutil.copyfile(checkpoint, files / CHECKPOINT)
             artifacts.append(CHECKPOINT)
+        if stream is not None:
+            shutil.copyfile(stream, files / STREAM)
+            artifacts.append(STREAM)
         predictor = Predictor.load(files)
         prediction = predictor.predict([example_audio])[0]
         mlflow.pyfunc.save_model(

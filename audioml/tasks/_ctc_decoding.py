@@ -27,16 +27,18 @@ Floats = NDArray[np.float32]
 Units = list[int]
 
 
-def decode_greedily(log_probabilities: Floats) -> Units:
+def decode_greedily(log_probabilities: Floats, before: int = BLANK) -> Units:
     """Return the most probable unit of each frame, repetitions and blanks left out.
 
     Parameters
     ----------
     log_probabilities
         float32 (units, frames), the first row for the blank.
+    before
+        The most probable unit of the frame before the first one, if these are but a part.
     """
     best = log_probabilities.argmax(axis=0)
-    kept = np.flatnonzero(np.diff(best, prepend=BLANK) != 0)
+    kept = np.flatnonzero(np.diff(best, prepend=before) != 0)
     return [int(unit) for unit in best[kept] if unit != BLANK]
 
 

@@ -14,7 +14,7 @@ rapidfuzz and matplotlib are imported where they are used: serving needs none of
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -27,6 +27,7 @@ from audioml.params import Section
 from audioml.phonemes import split_phonemes
 from audioml.tasks._ctc_decoding import BLANK, WordDecoder, align, decode_greedily
 from audioml.tasks._ngrams import NGrams
+from audioml.tasks._text_so_far import TextSoFar
 from audioml.tasks._texts import (
     SPACE,
     Spelling,
@@ -240,6 +241,15 @@ def describe(targets: dict[str, Any], output: Floats) -> dict[str, Any]:
     confidence = round(float(np.mean([word["confidence"] for word in words])), 4) if words else 0.0
     spoken = {"phonemes": " ".join(map("".join, found.spellings))} if _of_phonemes(targets) else {}
     return {"text": " ".join(found.words), "confidence": confidence, "words": words, **spoken}
+
+
+def follow(targets: dict[str, Any]) -> Callable[[Floats], dict[str, Any]]:
+    """Return what takes the outputs of a clip part by part, float32 (1 + units, frames), and gives its text so far.
+
+    The text is that of the most probable units: the language model is asked when all is heard, so the answer may be of
+    other words.
+    """
+    return TextSoFar(targets["units"]).feed
 
 
 def truth(targets: dict[str, Any], manifest: pd.DataFrame) -> Objects:

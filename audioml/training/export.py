@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from audioml.errors import StepError
 from audioml.store.files import write_atomic
@@ -45,27 +47,60 @@ def export_onnx(network: Network, examples: Sequence[Tensor], path: Path, any_fr
     """
     network = network.to("cpu").eval()
     free = {0: "n"} | ({2: "frames"} if any_frames else {})
+    # Two, because an example of one would fix the size.
+    longest = max(examples, key=lambda example: example.shape[2])[:1].repeat(2, 1, 1)
     with write_atomic(path) as temporary:
-        with quiet(EXPORTERS, [".*"]), torch.no_grad():
-            program = torch.onnx.export(
-                network,
-                # Two, because an example of one would fix the size.
-                (max(examples, key=lambda example: example.shape[2])[:1].repeat(2, 1, 1),),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes={"features": free},
-                dynamo=True,
-                verbose=False,
-            )
-            assert program is not None
-            program.save(str(temporary), external_data=False)
+        save_onnx(network, (longest,), [INPUT], [OUTPUT], {"features": free}, temporary)
         error = max(_compare(network, example, n, temporary) for example in examples for n in CHECKED_BATCHES)
-        if not error <= MAX_ERROR:
-            raise StepError(
-                f"The ONNX model differs from the trained one by {error:.2g} (at most {MAX_ERROR:g} is allowed): "
-                "an operation of the model is exported wrongly. Use other operations in models/."
-            )
+        check_error(error)
     return error
+
+
+def save_onnx(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic_shapes: dict[str, Any],
+    path: Path,
+) -> None:
+    """Write a module as one self-contained ONNX file.
+
+    Parameters
+    ----------
+    examples
+        What it is called with.
+    inputs, outputs
+        Their names in the file.
+    dynamic_shapes
+        Which of their axes are free, as `torch.onnx.export` takes it.
+    """
+    with quiet(EXPORTERS, [".*"]), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            examples,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=dynamic_shapes,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(path), external_data=False)
+
+
+def check_error(error: float) -> None:
+    """Raise StepError when this is more than an ONNX model may differ from torch."""
+    if not error <= MAX_ERROR:
+        raise StepError(
+            f"The ONNX model differs from the trained one by {error:.2g} (at most {MAX_ERROR:g} is allowed): "
+            "an operation of the model is exported wrongly. Use other operations in models/."
+        )
+
+
+def relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Return the largest difference, relative to the larger of 1 and the largest expected number."""
+    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
 def _compare(network: Network, example: Tensor, n: int, path: Path) -> float:
@@ -74,4 +109,4 @@ def _compare(network: Network, example: Tensor, n: int, path: Path) -> float:
         expected = network(features).numpy()
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     (found,) = session.run([OUTPUT], {INPUT: features.numpy()})
-    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+    return relative_error(found, expected)

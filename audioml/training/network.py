@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from audioml.params import FILE_NAME, Params
 from audioml.plugins import load_plugin
 from audioml.training.adapt import add_low_rank, is_adapted, merge_low_rank
 from audioml.training.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from audioml.models._causal import Memory
 
 
 class Network(nn.Module):
@@ -39,6 +42,10 @@ class Network(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map float32 (n, bins, frames) to the head's outputs."""
         return cast(Tensor, self.head(self.model(self.standardise(features))))
+
+    def hear(self, features: Tensor, memory: Memory) -> Tensor:
+        """Map the next part of a stream, float32 (n, bins, frames), to the head's outputs; see `stream_block`."""
+        return cast(Tensor, self.head(self.model(self.standardise(features), memory)))
 
     def standardise(self, features: Tensor) -> Tensor:
         """Map float32 (n, bins, frames) to what the model sees, of the same shape."""

@@ -45,7 +45,7 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> Run:
     def training_run(ctx: Context, run_id: str | None = None) -> Iterator[Run]:
         yield tracker
 
-    def save(folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes, checkpoint: Path) -> None:
+    def save(folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes, **_: Any) -> None:
         write_json(folder / "model.json", description)
 
     monkeypatch.setattr("audioml.registry.runs.training_run", training_run)

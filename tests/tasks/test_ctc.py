@@ -113,6 +113,18 @@ def test_an_answer_has_text_words_and_times(targets: dict[str, Any]) -> None:
     assert task.describe(targets, speak(targets, "", "")) == {"text": "", "confidence": 0.0, "words": []}
 
 
+def test_a_text_is_followed_by_its_most_probable_units(targets: dict[str, Any]) -> None:
+    """In parts of any size it is what is described without a language model in the end."""
+    units = ["", "n", "n", "o", "", " ", " ", "o", "n", "", "n", "e", " ", "", "t", "w", "o"]
+    output = speak(targets, *units)
+    assert task.describe(targets, output)["text"] == "no onne two"
+    for sizes in ([1] * 17, [3, 5, 9], [2, 1, 8, 6], [17]):
+        feed, stops = task.follow(targets), np.cumsum(sizes)
+        texts = [feed(output[:-1, stop - size : stop])["text"] for size, stop in zip(sizes, stops, strict=True)]
+        assert texts == [task.describe(targets, output[:, :stop])["text"] for stop in stops]
+        assert texts[-1] == "no onne two"
+
+
 def test_the_language_model_mends_what_was_misheard(targets: dict[str, Any]) -> None:
     outputs = [speak(targets, "o", "n", "", "n", sure=0.6), speak(targets, "t", "w", "o")]
     outputs[0][2, 3] = np.log(0.3)

@@ -34,6 +34,10 @@ from audioml.store.parts import PARTS, Part, join_outputs, list_parts, splits_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
+
+    from audioml.inference.description import Description
+    from audioml.training.network import Network
 
 FIT = "fit"
 """The item of the model that is kept."""
@@ -175,6 +179,7 @@ def collect(ctx: Context) -> dict[str, Any]:
     save_package(
         ctx.path(PACKAGE),
         onnx=ctx.path(ONNX),
+        stream=_export_stream(network, examples, description, state),
         description=description.as_dict(),
         example_audio=_example_audio(ctx, list(features.quarantined)),
         checkpoint=None if is_fitted(ctx.params) else ctx.path(CHECKPOINT),
@@ -186,6 +191,18 @@ def collect(ctx: Context) -> dict[str, Any]:
         if other not in kept:
             shutil.rmtree(other)
     return _summary(result) | {kind: len(runs) for kind, runs in described.items()}
+
+
+def _export_stream(network: Network, examples: list[Tensor], description: Description, state: Path) -> Path | None:
+    """Write the network for streams into the training's state and return its path; None where it cannot answer any."""
+    from audioml.inference.description import STREAM
+    from audioml.inference.streaming import why_no_stream
+    from audioml.training.stream_export import export_stream
+
+    if description.stream_block is None or why_no_stream(description):
+        return None
+    export_stream(network, examples, state / STREAM, description.stream_block)
+    return state / STREAM
 
 
 def _collect_parts(

@@ -64,7 +64,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     runs = Runs()
     monkeypatch.setattr("audioml.registry.runs.training_run", runs.training_run)
 
-    def save(folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes, checkpoint: Path) -> None:
+    def save(folder: Path, *, onnx: Path, description: dict[str, Any], example_audio: bytes, **_: Any) -> None:
         write_json(folder / "package.json", {"onnx": hash_file(onnx), "audio": example_audio.decode(), **description})
 
     monkeypatch.setattr("audioml.registry.package.save_package", save)
