@@ -20,11 +20,16 @@ FEATURE_CODE = (
 )
 TASK_CODE = (
     "labels.py",
+    "phonemes.py",
     "tasks/_clip_labels.py",
+    "tasks/_ctc_decoding.py",
     "tasks/_decoding.py",
     "tasks/_matching.py",
+    "tasks/_ngrams.py",
     "tasks/_outputs.py",
     "tasks/_ranking.py",
+    "tasks/_text_so_far.py",
+    "tasks/_texts.py",
     "tasks/${task.name}.py",
 )
 INFERENCE_CODE = (*FEATURE_CODE, *TASK_CODE, "inference")

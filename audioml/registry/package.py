@@ -31,6 +31,7 @@ CODE = (
     "labels.py",
     "params.py",
     "partitions.py",
+    "phonemes.py",
     "plugins.py",
     "store/__init__.py",
     "store/files.py",

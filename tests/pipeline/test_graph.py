@@ -97,6 +97,11 @@ def test_helpers_of_features_are_watched(name):
     assert find_helpers("features", name) <= set(INFERENCE_CODE)
 
 
+@pytest.mark.parametrize("name", plugin_names("tasks"))
+def test_helpers_of_tasks_are_watched(name):
+    assert find_helpers("tasks", name) <= set(INFERENCE_CODE)
+
+
 @pytest.mark.parametrize("name", plugin_names("models"))
 def test_helpers_of_models_are_watched(name):
     assert find_helpers("models", name) <= set(find_step("train").code)

@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,10 +18,11 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
+import audioml
 from audioml.errors import DecodeError
 from audioml.inference.predictor import Predictor
 from audioml.ports import listen, port_of
-from audioml.registry.package import _signature, package_digest, save_package
+from audioml.registry.package import CODE, _signature, package_digest, save_package
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -80,6 +82,19 @@ def test_no_path_of_this_machine(package: Path) -> None:
     assert str(REPOSITORY) not in text
     assert str(package.parent) not in text
     assert "torch" not in (package / "requirements.txt").read_text()
+
+
+def test_code_that_is_carried_imports_only_what_is_carried() -> None:
+    """Of any task and features, when they are loaded; what only training needs is imported in functions."""
+    root = Path(audioml.__file__).parent
+    carried = {file for name in CODE for file in [root / name, *(root / name).rglob("*.py")] if file.suffix == ".py"}
+    imports = {
+        module.replace(".", "/")
+        for file in carried
+        for module in re.findall(r"^from audioml\.([\w.]+) import", file.read_text(), re.M)
+    }
+    missing = [m for m in sorted(imports) if not {root / f"{m}.py", root / m / "__init__.py"} & carried]
+    assert missing == []
 
 
 def test_failure_leaves_what_was_there(
