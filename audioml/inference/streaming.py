@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
+from audioml.audio.decode import check_rate
 from audioml.audio.resample import StreamResampler
 from audioml.errors import DecodeError, ParamsError
 from audioml.inference.description import STREAM, Description
@@ -98,7 +98,7 @@ class StreamingPredictor:
         rate: int = self.predictor.extractor.params.sample_rate
         return rate
 
-    @cached_property
+    @property
     def block(self) -> int:
         """Frames of the features that go through the network together."""
         assert self.predictor.description.stream_block is not None, "the model answers streams"
@@ -112,8 +112,14 @@ class StreamingPredictor:
         return (self.block - 1 + reach) * self.predictor.frame_s
 
     def open(self, sample_rate: int | None = None) -> Stream:
-        """Return a new stream of audio of a rate in Hz; None takes the model's own."""
-        return Stream(self, sample_rate or self.sample_rate)
+        """Return a new stream of audio of a rate in Hz; None takes the model's own.
+
+        Raises
+        ------
+        DecodeError
+            When no audio has such a rate.
+        """
+        return Stream(self, self.sample_rate if sample_rate is None else sample_rate)
 
 
 class Stream:
@@ -132,6 +138,7 @@ class Stream:
         self._targets = self._predictor.description.targets
         self._follow: Callable[[Floats], dict[str, Any]] = self._predictor.task.follow(self._targets)
         hop_length = round(self._predictor.frame_s * model.sample_rate)
+        check_rate(sample_rate)
         self._resampler = StreamResampler(sample_rate, model.sample_rate)
         self._features = FeatureStream(self._predictor.extractor, hop_length)
         self._waiting = np.empty((1, self._predictor.description.input_shape[0], 0), np.float32)
@@ -142,6 +149,7 @@ class Stream:
         self._outputs: list[Floats] = []
         self._n_frames = 0
         """Of the features, that went through the network."""
+        self._has_ended = False
 
     def push(self, samples: ArrayLike) -> dict[str, Any] | None:
         """Hear the next samples and return the answer so far, or None where they bring no new output.
@@ -156,8 +164,9 @@ class Stream:
         DecodeError
             When a sample is NaN or infinite, or too large for features. The stream is of no use then.
         ValueError
-            When they have not one dimension.
+            When they have not one dimension, or the stream has ended.
         """
+        self._check_open()
         audio = np.asarray(samples, np.float32)
         if audio.ndim != 1:
             raise ValueError(f"samples must be mono, (samples,), but have shape {audio.shape}")
@@ -173,7 +182,11 @@ class Stream:
         ------
         DecodeError
             When there was no sample.
+        ValueError
+            When the stream has ended.
         """
+        self._check_open()
+        self._has_ended = True
         self._hear(self._features.feed(self._resampler.feed(np.empty(0, np.float32), last=True)))
         self._hear(self._features.finish(), last=True)
         answer: dict[str, Any] = self._predictor.task.describe(self._targets, self.output())
@@ -184,6 +197,10 @@ class Stream:
         self._outputs = [np.concatenate(self._outputs, axis=-1)]
         merged: NDArray[Any] = self._predictor.merge_clips(self._outputs[0], [0], [0.0], [self._n_frames])[1][0]
         return merged
+
+    def _check_open(self) -> None:
+        if self._has_ended:
+            raise ValueError("the stream has ended; open another one")
 
     def _hear(self, features: Floats, last: bool = False) -> Floats:
         """Let the network hear all whole blocks, and at last what is left; return its outputs (1, ..., frames)."""

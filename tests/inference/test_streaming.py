@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +86,19 @@ def make_network(case: str) -> Network:
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., StreamingPredictor]:
+def folders() -> dict[str, Path]:
+    """Where `load` has put what it has loaded, by the name of the case."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory, folders: dict[str, Path]) -> Callable[..., StreamingPredictor]:
     """A function that loads a model as it is served; without a decoder the most probable units are the answer."""
 
-    @cache
     def export(case: str) -> Path:
-        folder = tmp_path_factory.mktemp("model")
+        if case in folders:
+            return folders[case]
+        folder = folders[case] = tmp_path_factory.mktemp("model")
         network, examples = make_network(case), [20 * torch.randn(1, FEATURES.n_mels, 70) - 50]
         export_onnx(network, examples, folder / MODEL, any_frames=True)
         block = describe(case).stream_block
@@ -238,6 +244,17 @@ def test_bad_samples_are_named(load: Callable[..., StreamingPredictor]) -> None:
         model.open().push([0.0, np.nan])
     with pytest.raises(DecodeError, match="empty"):
         model.open().finish()
+    with pytest.raises(DecodeError, match="0 Hz"):
+        model.open(0)
+
+
+def test_nothing_follows_the_end(load: Callable[..., StreamingPredictor]) -> None:
+    stream = load("gru").open()
+    stream.push(make_sound(800))
+    stream.finish()
+    for again in (lambda: stream.push([0.0]), stream.finish):
+        with pytest.raises(ValueError, match="the stream has ended"):
+            again()
 
 
 def test_a_model_that_streams_is_told() -> None:
@@ -275,6 +292,19 @@ def test_descriptions_of_before_need_whole_clips(tmp_path: Path) -> None:
     assert "needs the whole clip" in str(why_no_stream(Description(**value)))
 
 
-def test_no_torch_is_imported() -> None:
-    code = "import sys, audioml.inference.streaming; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_only_what_serving_has_is_imported(load: Callable[..., StreamingPredictor], folders: dict[str, Path]) -> None:
+    load("conformer", decoder=True)
+    code = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from audioml.inference.predictor import Predictor
+from audioml.inference.streaming import StreamingPredictor
+folder = Path({str(folders["conformer"])!r})
+stream = StreamingPredictor.load(Predictor.load(folder), folder).open(48000)
+stream.push(np.ones(48000, np.float32))
+stream.finish()
+sys.exit(", ".join({{"torch", "pandas", "sklearn", "matplotlib", "librosa", "mlflow"}} & set(sys.modules)) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
