@@ -294,7 +294,9 @@ def _judge(tuning: Tuning, ctx: Context, trial: Trial, run: Any) -> float:
     features, manifest = open_features(ctx.path(FEATURES)), read_manifest(ctx.path(MANIFEST))
     state = tuning.search.trial_folder(trial.number) / "fit"
     source = source_path(ctx, ctx.state / FOLDER)
-    result = fit(ctx.params, features, manifest, read_splits(ctx.path(SPLITS)), state, tracker, source)
+    result = fit(
+        ctx.params.located(ctx.workspace), features, manifest, read_splits(ctx.path(SPLITS)), state, tracker, source
+    )
     return float(result.best[tuning.metric])
 
 
@@ -312,7 +314,9 @@ def _judge_by_folds(tuning: Tuning, ctx: Context, trial: Trial, run: Any) -> flo
         kept = state / "value.json"
         if not kept.exists():
             of_fold = splits_of(splits, fold)
-            result = fit(ctx.params, features, manifest, of_fold, state, _Prefixed(run, fold.name), source)
+            result = fit(
+                ctx.params.located(ctx.workspace), features, manifest, of_fold, state, _Prefixed(run, fold.name), source
+            )
             write_json(kept, judge_held_out(ctx, features, manifest, of_fold, result).value)
         values.append(read_json(kept))
         trial.report(sum(values) / len(values), len(values))
