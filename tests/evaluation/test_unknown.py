@@ -52,7 +52,9 @@ def test_the_share_that_is_rejected(predictor: Predictor, files: list[Path]) -> 
 
 
 def test_what_is_no_recording_is_named(predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"'evaluate.unknown' is 'nowhere'.*the path of a folder"):
+    with pytest.raises(
+        ParamsError, match=r"'evaluate.unknown': there are no recordings in .*nowhere.*the path of a folder"
+    ):
         list_recordings(tmp_path / "nowhere", "evaluate.unknown")
     (tmp_path / "a.wav").write_text("no audio")
     with pytest.raises(ParamsError, match=r"a\.wav cannot be read as audio"):
