@@ -23,8 +23,11 @@ from typing import Any
 import numpy as np
 import yaml
 from _workspaces import DATA, ESC10, FSDD, JOBS, REPOSITORY, SOURCES, change_params, read_metrics, run_audioml
+from numpy.typing import NDArray
 
-from audioml.datasets import spoken_commands
+from audioml.audio.decode import decode
+from audioml.audio.encode import encode_wav
+from audioml.datasets import spoken_commands, spoken_digit_strings
 from audioml.datasets._spoken import ACCENTS, SPEAKERS
 
 STEPS = ("ingest", "validate", "split", "featurize", "train", "evaluate")
@@ -66,6 +69,14 @@ BABBLE: dict[str, Any] = {
     ],
 }
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+RATE = 8000
+"""Of FSDD, in Hz."""
+STRINGS = {"train": 400, "test": 50}
+"""Strings of digits of each speaker."""
+SPOKEN_STRINGS = 10
+"""Strings of digits by each of espeak-ng's 96 voices."""
+STRINGS_SEED = 3
+MAX_PAUSE_SAMPLES = 1600
 RARE = 0.1
 """Share of the training clips that is left of the first five classes."""
 
@@ -248,6 +259,39 @@ def write_spoken_digits(folder: Path, table: Path) -> None:
         rows.append((path, digit, speaker, "fsdd"))
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label", "speaker", "source"), *rows])
+
+
+def write_digit_strings(folder: Path, table: Path) -> None:
+    """Join recordings of FSDD into strings of 3 to 7 digits by one speaker; the official test takes are in test only.
+
+    Beside them stand strings that espeak-ng speaks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[tuple[object, ...]] = []
+    takes: dict[tuple[str, str], list[list[NDArray[np.float32]]]] = {}
+    for path in sorted((DATA / "fsdd" / "recordings").glob("*.wav")):
+        digit, speaker, index = path.stem.split("_")
+        part = "test" if int(index) < 5 else "train"
+        of_digits = takes.setdefault((speaker, part), [[] for _ in DIGITS])
+        of_digits[int(digit)].append(decode(path.read_bytes())[0])
+    for (speaker, part), of_digits in takes.items():
+        generator = np.random.default_rng([STRINGS_SEED, *f"{speaker}/{part}".encode()])
+        for i in range(STRINGS[part]):
+            digits = generator.integers(10, size=generator.integers(3, 7, endpoint=True))
+            pieces = [np.zeros((1, generator.integers(MAX_PAUSE_SAMPLES)), np.float32) for _ in range(len(digits) + 1)]
+            for place, digit in enumerate(digits):
+                own = of_digits[digit]
+                pieces.insert(2 * place + 1, own[generator.integers(len(own))])
+            path = folder / f"{speaker}-{part}-{i}.wav"
+            path.write_bytes(encode_wav(np.concatenate(pieces, axis=1), RATE))
+            rows.append((path, " ".join(DIGITS[digit] for digit in digits), speaker, part, "fsdd"))
+    spoken = spoken_digit_strings.Params(layout="spoken_digit_strings", sample_rate=RATE, takes=SPOKEN_STRINGS)
+    for record in spoken_digit_strings.scan(spoken, None):
+        path = folder / record.path.replace("/", "_")
+        path.write_bytes(spoken_digit_strings.read(spoken, None, record))
+        rows.append((path, record.columns["label"], "", "", "espeak"))
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "speaker", "part", "source"), *rows])
 
 
 def measure_transfer(work: Path) -> dict[str, Any]:
