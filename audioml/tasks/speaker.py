@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PRIMARY = "eer"
 """Equal error rate: where as large a share of pairs of one speaker is rejected as of pairs of two is accepted."""
 HIGHER_IS_BETTER = False
+OPEN_SET = True
+"""Test clips may be of speakers that training never heard."""
 LISTS = {"embedding": float}
 """What the lists of an answer hold, by name."""
 REPORTED = ("error_rates", "similarities")
