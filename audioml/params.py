@@ -531,6 +531,16 @@ class Params(Section):
                 )
         return sections
 
+    def located(self, workspace: Path) -> Params:
+        """Return the same params with the folders of augmentations as absolute paths."""
+        sections = [
+            section.model_copy(update={"folder": str(workspace / folder)})
+            if isinstance(folder := (section.model_extra or {}).get("folder"), str)
+            else section
+            for section in self.augment
+        ]
+        return self.model_copy(update={"augment": sections})
+
     def clean_sections(self) -> list[tuple[str, Any]]:
         """Return (name, section) of every part of the cleaning chain, in order."""
         return _check_plugin_sections("clean", self.clean)

@@ -72,6 +72,11 @@ def answers_streams(name: str) -> bool:
     return hasattr(load_plugin("tasks", name), "follow")
 
 
+def gives_embeddings(name: str) -> bool:
+    """Tell whether a task's answers are embeddings, by which clips are compared with each other."""
+    return hasattr(load_plugin("tasks", name), "embeddings")
+
+
 def features_are_audio(name: str) -> bool:
     """Tell whether a feature plug-in's features, `(n, 1, samples)`, are the samples themselves."""
     return bool(getattr(load_plugin("features", name), "IS_AUDIO", False))

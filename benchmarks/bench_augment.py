@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _workspaces import DATA
 
 from audioml.audio.decode import decode
 from audioml.audio.prepare import prepare_audio
@@ -32,6 +33,8 @@ from audioml.training.order import ShuffledOrder
 
 BATCH, RATE, LABELS = 64, 16000, 10
 EXTRA = {"noise (babble)": ("noise", {"kinds": ["babble"]})}
+NEEDED = {"background": {"folder": str(DATA / "esc10")}}
+"""Keys without a default."""
 EPOCHS = {
     "one gain": [{"name": "gain"}],
     "speed, room, filter_response, noise": [{"name": n} for n in ("speed", "room", "filter_response", "noise")],
@@ -58,7 +61,10 @@ def measure_augmentations(rounds: int) -> dict[str, float]:
     targets = torch.eye(LABELS)[torch.arange(BATCH) % LABELS]
     features = torch.from_numpy(logmel.extract(logmel.Params(), audio.numpy()))
     measured = {}
-    for title, (name, keys) in {**{name: (name, {}) for name in plugin_names("augment")}, **EXTRA}.items():
+    for title, (name, keys) in {
+        **{name: (name, NEEDED.get(name, {})) for name in plugin_names("augment")},
+        **EXTRA,
+    }.items():
         plugin = load_plugin("augment", name)
         share = {"share": 1} if "share" in plugin.Params.model_fields else {}
         section: Section = parse_section(plugin.Params, {**share, **keys}, name)

@@ -23,49 +23,29 @@ from typing import Any
 import numpy as np
 import yaml
 from _workspaces import DATA, ESC10, FSDD, JOBS, REPOSITORY, SOURCES, change_params, read_metrics, run_audioml
+from numpy.typing import NDArray
 
-from audioml.datasets import spoken_commands
+from audioml.audio.decode import decode
+from audioml.audio.encode import encode_wav
+from audioml.datasets import spoken_commands, spoken_digit_strings
 from audioml.datasets._spoken import ACCENTS, SPEAKERS
 
 STEPS = ("ingest", "validate", "split", "featurize", "train", "evaluate")
-OTHER_VOICES: dict[str, Any] = {
-    "split.folds": "speaker",
-    "split.train_only": "source == 'espeak'",
-    "features.subtract_mean": True,
-    "features.top_db": 45.0,
-    "features.keep_audio": True,
-    "augment": [
-        {"name": "speed", "min_factor": 0.75, "max_factor": 1.33, "share": 0.8},
-        {"name": "pitch", "min_semitones": -4, "max_semitones": 4, "share": 0.3},
-        {"name": "filter_response"},
-        {"name": "noise", "min_snr_db": 5, "share": 0.6},
-        {"name": "room", "share": 0.3},
-        {"name": "time_shift"},
-        {"name": "specaugment"},
-        {"name": "mixup"},
-    ],
-    "training.average": "ema",
-    "training.ema_decay": 0.998,
-    "training.weight_decay": 0.05,
-    "training.max_epochs": 25,
-}
-"""For speakers that training never heard: what differs between voices and microphones is drawn or taken away."""
-BABBLE: dict[str, Any] = {
-    "features.keep_audio": True,
-    "augment": [
-        {
-            "name": "noise",
-            "kinds": ["white", "pink", "brown", "babble"],
-            "min_snr_db": -5,
-            "max_snr_db": 20,
-            "share": 0.8,
-        },
-        {"name": "time_shift"},
-        {"name": "specaugment"},
-        {"name": "mixup"},
-    ],
-}
+FAST = {"training.precision": "bf16-mixed"}
+"""Processors that compute with bfloat16 train in half the time."""
+HEARD_NOISE, OTHER_NOISE = "[123]-*", "[45]-*"
+"""Recordings of ESC-10 that training has in the background, and those that are heard behind test clips: its folds."""
+SPEAKER = r"(?P<digit>\d)_(?P<label>\w+)_(?P<index>\d+)"
+UNHEARD = f"speaker in {list(SPEAKERS[::5])}"
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+RATE = 8000
+"""Of FSDD, in Hz."""
+STRINGS = {"train": 400, "test": 50}
+"""Strings of digits of each speaker."""
+SPOKEN_STRINGS = 10
+"""Strings of digits by each of espeak-ng's 96 voices."""
+STRINGS_SEED = 3
+MAX_PAUSE_SAMPLES = 1600
 RARE = 0.1
 """Share of the training clips that is left of the first five classes."""
 
@@ -90,20 +70,23 @@ class Job:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def accuracy(section: str) -> Callable[[dict[str, Any]], tuple[float, str]]:
-    """Return a reader of the accuracy in a section of metrics.json, with its interval."""
+def read(section: str, name: str = "accuracy") -> Callable[[dict[str, Any]], tuple[float, str]]:
+    """Return a reader of a metric in a section of metrics.json, with its interval where it has one."""
 
-    def read(metrics: dict[str, Any]) -> tuple[float, str]:
+    def find(metrics: dict[str, Any]) -> tuple[float, str]:
         found = metrics[section]
-        return 100 * found["accuracy"], f"{100 * found['low']:.1f} to {100 * found['high']:.1f}, {found['n']} clips"
+        primary = {"wer", "eer", "accuracy"} & set(found) == {name}
+        interval = f"{100 * found['low']:.1f} to {100 * found['high']:.1f}, " if primary else ""
+        return 100 * found[name], f"{interval}{found['n']} clips"
 
-    return read
+    return find
 
 
 def mean_of_folds(metrics: dict[str, Any]) -> tuple[float, str]:
-    """Return the mean of the folds' accuracies."""
+    """Return the mean of the folds' metrics."""
     folds = metrics["folds"]
-    by_fold = ", ".join(f"{name} {100 * value:.1f}" for name, value in folds["accuracy_by_fold"].items())
+    (values,) = (value for name, value in folds.items() if name.endswith("_by_fold"))
+    by_fold = ", ".join(f"{name} {100 * value:.1f}" for name, value in values.items())
     return 100 * folds["mean"], by_fold
 
 
@@ -120,15 +103,19 @@ def in_noise(metrics: dict[str, Any]) -> tuple[float, str]:
 
 
 SINGLE = {
-    "digits": Job("FSDD, official split", JOBS["digits"], [Figure("accuracy", "at least 99.3", accuracy("test"))]),
+    "digits": Job(
+        "FSDD, official split",
+        [*JOBS["digits"], "--preset", "digits"],
+        [Figure("accuracy", "at least 99.3", read("test"))],
+    ),
     "speakers": Job(
         "FSDD speakers, official split",
-        [*FSDD, "--pattern", r"(?P<digit>\d)_(?P<label>\w+)_(?P<index>\d+)", "--test", "index < 5"],
-        [Figure("accuracy", "at least 99", accuracy("test"))],
+        [*FSDD, "--pattern", SPEAKER, "--test", "index < 5"],
+        [Figure("accuracy", "at least 99", read("test"))],
     ),
     "sounds": Job(
         "ESC-10, its five folds",
-        [*ESC10, *SOURCES],
+        [*ESC10, *SOURCES, "--preset", "sounds"],
         [
             Figure("accuracy, mean of five", "at least 90", mean_of_folds),
             Figure("calibration error after scaling", "at most 5", calibration_of_folds),
@@ -137,14 +124,26 @@ SINGLE = {
     ),
     "commands": Job(
         "spoken commands, unheard voices",
-        ["--layout", "spoken_commands", "--group", "voice"],
-        [Figure("accuracy", "at least 98", accuracy("test"))],
+        ["--preset", "commands"],
+        [Figure("accuracy", "at least 98", read("test"))],
     ),
-    "noisy": Job(
-        "FSDD, official split, mixed with ESC-10 at 0 dB",
-        JOBS["digits"],
-        [Figure("accuracy", "at least 85", in_noise)],
-        {**BABBLE, "evaluate.noise": str(DATA / "esc10"), "evaluate.noise_snrs_db": [0.0]},
+    "verification": Job(
+        "FSDD, are two clips by one speaker: official split",
+        [*FSDD, "--pattern", SPEAKER, "--test", "index < 5", "--preset", "speakers"],
+        [Figure("equal error rate", "at most 2", read("test", "eer"))],
+    ),
+    "voices": Job(
+        "synthetic voices that were never heard: are two clips by one of them",
+        ["--layout", "spoken_commands", "--label", "speaker", "--test", UNHEARD, "--preset", "speakers"],
+        [Figure("equal error rate", "at most 8", read("test", "eer"))],
+    ),
+    "sentences": Job(
+        "spoken sentences (synthetic), unheard voices",
+        ["--preset", "speech"],
+        [
+            Figure("phoneme error rate", "at most 8", read("test", "per")),
+            Figure("word error rate with the language model", "at most 10", read("test", "wer")),
+        ],
     ),
 }
 BALANCED: dict[str, Any] = {"training.sampling": "balanced"}
@@ -160,7 +159,7 @@ def run_workspace(workspace: Path, init: Sequence[str], changes: Mapping[str, An
     """Make a workspace afresh, run it up to evaluate, and return its metrics."""
     shutil.rmtree(workspace, ignore_errors=True)
     run_audioml("init", str(workspace), *init, "--name", name, cwd=workspace.parent)
-    change_params(workspace, changes)
+    change_params(workspace, {**FAST, **changes})
     for step in STEPS:
         start = time.perf_counter()
         run_audioml("run", step, cwd=workspace)
@@ -185,7 +184,7 @@ def measure_job(work: Path, name: str) -> dict[str, Any]:
 
 def recipe(name: str, init: Sequence[str], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page says of a workspace."""
-    return {"name": name, "init": list(init), "changes": dict(changes)}
+    return {"name": name, "init": list(init), "changes": {**FAST, **changes}}
 
 
 def measure_imbalance(work: Path) -> dict[str, Any]:
@@ -213,13 +212,14 @@ def measure_unheard(work: Path) -> dict[str, Any]:
     """Leave one speaker out, with synthetic speech to train on beside the other five speakers."""
     table = work / "unheard.csv"
     write_spoken_digits(work / "espeak", table)
-    init = ["--data", str(table), "--layout", "table"]
-    metrics = run_workspace(work / "unheard", init, OTHER_VOICES, "unheard")
+    init = ["--data", str(table), "--layout", "table", "--preset", "digits"]
+    changes = {"split.folds": "speaker", "split.train_only": "source == 'espeak'"}
+    metrics = run_workspace(work / "unheard", init, changes, "unheard")
     value, beside = mean_of_folds(metrics)
     figure = {"measure": "accuracy, mean of six", "goal": "at least 95", "value": value, "beside": beside}
     return {
         "data": "FSDD, leave one speaker out, beside digits that espeak-ng speaks",
-        "recipes": [recipe("unheard", ["--data", "unheard.csv", *init[2:]], OTHER_VOICES)],
+        "recipes": [recipe("unheard", ["--data", "unheard.csv", *init[2:]], changes)],
         "figures": [figure],
     }
 
@@ -250,6 +250,103 @@ def write_spoken_digits(folder: Path, table: Path) -> None:
         csv.writer(file).writerows([("path", "label", "speaker", "source"), *rows])
 
 
+def write_digit_strings(folder: Path, table: Path) -> None:
+    """Join recordings of FSDD into strings of 3 to 7 digits by one speaker; the official test takes are in test only.
+
+    Beside them stand strings that espeak-ng speaks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[tuple[object, ...]] = []
+    takes: dict[tuple[str, str], list[list[NDArray[np.float32]]]] = {}
+    for path in sorted((DATA / "fsdd" / "recordings").glob("*.wav")):
+        digit, speaker, index = path.stem.split("_")
+        part = "test" if int(index) < 5 else "train"
+        of_digits = takes.setdefault((speaker, part), [[] for _ in DIGITS])
+        of_digits[int(digit)].append(decode(path.read_bytes())[0])
+    for (speaker, part), of_digits in takes.items():
+        generator = np.random.default_rng([STRINGS_SEED, *f"{speaker}/{part}".encode()])
+        for i in range(STRINGS[part]):
+            digits = generator.integers(10, size=generator.integers(3, 7, endpoint=True))
+            pieces = [np.zeros((1, generator.integers(MAX_PAUSE_SAMPLES)), np.float32) for _ in range(len(digits) + 1)]
+            for place, digit in enumerate(digits):
+                own = of_digits[digit]
+                pieces.insert(2 * place + 1, own[generator.integers(len(own))])
+            path = folder / f"{speaker}-{part}-{i}.wav"
+            path.write_bytes(encode_wav(np.concatenate(pieces, axis=1), RATE))
+            rows.append((path, " ".join(DIGITS[digit] for digit in digits), speaker, part, "fsdd"))
+    spoken = spoken_digit_strings.Params(layout="spoken_digit_strings", sample_rate=RATE, takes=SPOKEN_STRINGS)
+    for record in spoken_digit_strings.scan(spoken, None):
+        path = folder / record.path.replace("/", "_")
+        path.write_bytes(spoken_digit_strings.read(spoken, None, record))
+        rows.append((path, record.columns["label"], "", "", "espeak"))
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "speaker", "part", "source"), *rows])
+
+
+def measure_strings(work: Path) -> dict[str, Any]:
+    """Recognize strings of digits: by speakers whose other takes were heard, and leaving one speaker out."""
+    table = work / "strings.csv"
+    write_digit_strings(work / "strings-audio", table)
+    init = ["--data", str(table), "--layout", "table", "--test", "part == 'test'", "--preset", "speech"]
+    changes = {"split.folds": "speaker", "split.train_only": "source == 'espeak'"}
+    metrics = run_workspace(work / "strings", init, changes, "strings")
+    figures = []
+    for measure, goal, reader in (
+        ("word error rate, official test takes", "at most 2", read("test", "wer")),
+        ("word error rate, leave one speaker out, mean of six", "at most 10", mean_of_folds),
+    ):
+        value, beside = reader(metrics)
+        figures.append({"measure": measure, "goal": goal, "value": value, "beside": beside})
+    return {
+        "data": "strings of 3 to 7 digits joined from FSDD, beside strings that espeak-ng speaks",
+        "recipes": [recipe("strings", ["--data", "strings.csv", *init[2:]], changes)],
+        "figures": figures,
+    }
+
+
+def measure_noisy(work: Path) -> dict[str, Any]:
+    """Train with recordings of ESC-10 in the background, and judge in front of others."""
+    folders = {
+        name: link_recordings(work / name, pattern)
+        for name, pattern in (("heard", HEARD_NOISE), ("other", OTHER_NOISE))
+    }
+    background = {
+        "name": "background",
+        "folder": str(folders["heard"]),
+        "min_snr_db": -5,
+        "max_snr_db": 20,
+        "share": 0.8,
+    }
+    changes = {
+        "features.keep_audio": True,
+        "augment": [background, {"name": "time_shift"}, {"name": "specaugment"}, {"name": "mixup"}],
+        "evaluate.noise": str(folders["other"]),
+        "evaluate.noise_snrs_db": [0.0],
+    }
+    metrics = run_workspace(work / "noisy", JOBS["digits"], changes, "noisy")
+    value, beside = in_noise(metrics)
+    said = {
+        **changes,
+        "augment": [{**background, "folder": "esc10-folds-1-to-3"}, *changes["augment"][1:]],
+        "evaluate.noise": "esc10-folds-4-and-5",
+    }
+    return {
+        "data": "FSDD, official split, in front of recordings of ESC-10 at 0 dB; others were heard in training",
+        "recipes": [recipe("noisy", JOBS["digits"], said)],
+        "figures": [{"measure": "accuracy", "goal": "at least 85", "value": value, "beside": beside}],
+    }
+
+
+def link_recordings(folder: Path, pattern: str) -> Path:
+    """Return a folder of links to the recordings of ESC-10 whose names fit a pattern."""
+    folder.mkdir(exist_ok=True)
+    for path in sorted((DATA / "esc10").rglob(pattern)):
+        link = folder / path.name
+        if not link.exists():
+            link.symlink_to(path)
+    return folder
+
+
 def measure_transfer(work: Path) -> dict[str, Any]:
     """Train on one take of each digit by each speaker, from random weights and from those of synthetic speech."""
     shutil.rmtree(work / "few", ignore_errors=True)
@@ -271,7 +368,13 @@ def measure_transfer(work: Path) -> dict[str, Any]:
     }
 
 
-COMPARED = {"unheard": measure_unheard, "imbalanced": measure_imbalance, "pretrained": measure_transfer}
+COMPARED = {
+    "noisy": measure_noisy,
+    "unheard": measure_unheard,
+    "strings": measure_strings,
+    "imbalanced": measure_imbalance,
+    "pretrained": measure_transfer,
+}
 
 
 def write_imbalanced(path: Path, test_fold: int) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from audioml.errors import UnknownPluginError
 from audioml.params import Section
-from audioml.plugins import KINDS, check_plugin, load_plugin, plugin_names
+from audioml.plugins import KINDS, check_plugin, gives_embeddings, load_plugin, plugin_names
 
 
 def test_names_are_file_names_without_helpers():
@@ -23,3 +23,8 @@ def test_an_unknown_name_gets_the_list_and_the_nearest():
 def test_an_unknown_kind_is_named():
     with pytest.raises(UnknownPluginError, match="'feature'"):
         plugin_names("feature")
+
+
+def test_tasks_say_whether_their_answers_are_embeddings():
+    assert gives_embeddings("speaker")
+    assert not gives_embeddings("classification")

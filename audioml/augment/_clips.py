@@ -14,6 +14,7 @@ from audioml.params import Section
 
 SILENCE = 1e-4
 """Of a clip's peak: what a Fourier transform leaves of zeros is below."""
+MIN_RMS = 1e-12
 ClipShare = Annotated[float, Field(ge=0, le=1)]
 S = TypeVar("S", bound=Section)
 
@@ -55,6 +56,18 @@ def measure_rms(audio: Tensor) -> Tensor:
     size = audio.abs()
     count = (size > SILENCE * size.amax(dim=1, keepdim=True)).sum(dim=1, keepdim=True).clamp_min(1)
     return (audio.square().sum(dim=1, keepdim=True) / count).sqrt()
+
+
+def add_noise(clips: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
+    """Return clips (m, samples) that stand above their noise (m, samples) by these ratios (m, 1).
+
+    The silence that a clip is padded with stays silent, as it does where a noisy recording is padded.
+    """
+    sounds = clips.abs() > SILENCE * clips.abs().amax(dim=1, keepdim=True)
+    from_start, from_end = sounds.cumsum(dim=1) > 0, sounds.flip(1).cumsum(dim=1).flip(1) > 0
+    within = (from_start & from_end).to(noise)
+    power = (noise.square() * within).sum(dim=1, keepdim=True) / within.sum(dim=1, keepdim=True).clamp_min(1)
+    return clips + noise * within * (measure_rms(clips) / power.sqrt().clamp_min(MIN_RMS) * 10 ** (-snr_db / 20))
 
 
 def transform_back(spectrum: Tensor, length: int, n_samples: int) -> Tensor:

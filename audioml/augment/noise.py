@@ -16,12 +16,12 @@ from torch import Tensor
 from audioml.audio.noise import COLOURS
 from audioml.augment._clips import (
     ClipShare,
+    add_noise,
     change_clips,
     check_order,
     choose_clips,
     draw_uniform,
     fast_length,
-    measure_rms,
     transform_back,
 )
 from audioml.params import Section
@@ -29,7 +29,6 @@ from audioml.params import Section
 BABBLE = "babble"
 LOWEST_HZ = 20.0
 """Coloured noise has nothing below: most of brown noise's power would be there, where nobody hears it."""
-MIN_RMS = 1e-12
 
 
 class Params(Section):
@@ -70,13 +69,7 @@ def apply_audio(
         else:
             made = _make_colour(len(rows), audio.shape[1], COLOURS[kind], generator, sample_rate)
         noise[rows.to(audio.device)] = made.to(audio)
-    return change_clips(audio, chosen, lambda clips: clips + _scale(noise, clips, snr_db)), targets
-
-
-def _scale(noise: Tensor, clips: Tensor, snr_db: Tensor) -> Tensor:
-    """Return noise (m, samples) so that the clips (m, samples) stand above it by these ratios (m, 1)."""
-    rms = noise.square().mean(dim=1, keepdim=True).sqrt().clamp_min(MIN_RMS)
-    return noise * (measure_rms(clips) / rms * 10 ** (-snr_db / 20))
+    return change_clips(audio, chosen, lambda clips: add_noise(clips, noise, snr_db)), targets
 
 
 def _make_colour(n: int, n_samples: int, exponent: float, generator: torch.Generator, sample_rate: int) -> Tensor:

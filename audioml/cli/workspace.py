@@ -38,6 +38,10 @@ def init(
     test: Annotated[str | None, typer.Option(help="pandas query over the manifest that fixes the test set.")] = None,
     fold: Annotated[str | None, typer.Option(help="Column with the corpus's own folds.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="DIR's name")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Params for: digits, commands, sounds, speech, speakers or emotion.", show_default="none"),
+    ] = None,
     storage_option: Annotated[
         list[str] | None, typer.Option(help="For a URL: KEY=VALUE for fsspec, such as endpoint_url=...; repeatable.")
     ] = None,
@@ -50,6 +54,8 @@ def init(
     Example: `audioml init birds --data s3://bucket/recordings --storage-option endpoint_url=https://minio.example`
 
     Example: `audioml init calls --data /srv/landing --partition %Y-%m-%d`
+
+    Example: `audioml init talk --preset speech`
 
     Example: `audioml init digits --data fsdd/recordings --layout filename --pattern
     '(?P<label>\d)_(?P<speaker>\w+)_(?P<index>\d+)' --test 'index < 5'`
@@ -66,6 +72,7 @@ def init(
         test=test,
         fold=fold,
         name=name,
+        preset=preset,
         storage_options=parse_options(storage_option or []),
     )
     created = create_workspace(folder, choices)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import stats
+
+from audioml.tasks._outputs import resampler
 
 BLOCK_VALUES = 1 << 22
 """Upper bound on the numbers held at once while resampling (32 MB)."""
@@ -204,9 +205,9 @@ def make_intervals(
 
     def interval_of(chosen: npt.NDArray[np.bool_]) -> Interval:
         own = None if groups is None else groups[chosen]
-        if not hasattr(task, "score_resamples"):
+        score = resampler(task, targets, truth[chosen], outputs[chosen])
+        if score is None:
             return bootstrap_interval(scores[chosen], samples, confidence, generator, own)
-        score = partial(task.score_resamples, targets, truth[chosen], outputs[chosen])
         return bootstrap_metric(score, int(chosen.sum()), samples, confidence, generator, own)
 
     return interval_of

@@ -13,9 +13,9 @@ from audioml.audio.decode import decode
 from audioml.audio.encode import encode_wav
 from audioml.audio.noise import COLOURS, make_noise, scale_to_snr
 from audioml.audio.prepare import mix_to_mono
+from audioml.audio.recordings import list_recordings
 from audioml.audio.resample import resample
 from audioml.errors import DecodeError, ParamsError
-from audioml.evaluation.unknown import list_recordings
 from audioml.inference.predictor import Predictor
 from audioml.params import FILE_NAME
 from audioml.tasks._outputs import join
@@ -43,7 +43,7 @@ def load_noise(noise: str, workspace: Path) -> NoiseMaker:
     """
     if noise in COLOURS:
         return lambda n_samples, sample_rate, generator: make_noise(n_samples, noise, generator)
-    files = list_recordings(workspace, noise, "evaluate.noise", COLOURS)
+    files = list_recordings(workspace / noise, "evaluate.noise", COLOURS)
     return lambda n_samples, sample_rate, generator: _cut_noise(files, n_samples, sample_rate, generator)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from audioml.datasets._files import is_candidate
 from audioml.errors import DecodeError, ParamsError
 from audioml.inference.predictor import Predictor
 from audioml.params import FILE_NAME
@@ -27,31 +26,6 @@ class Strangers:
     """Chance that a known clip has the larger probability of a pair (Hendrycks and Gimpel 2017); 0.5 is guessing."""
     rejected_share: float | None
     """Share of them that are answered with unknown; None for a model without a threshold."""
-
-
-def list_recordings(workspace: Path, folder: str, key: str, words: Iterable[str] = ()) -> list[Path]:
-    """Return the files of a folder and those below that may be recordings, as the layout `folder` takes them, sorted.
-
-    Parameters
-    ----------
-    workspace
-        What relative paths start at.
-    folder
-        The value of a key of params.yaml.
-    key, words
-        That key, and what it may be in place of a folder.
-
-    Raises
-    ------
-    ParamsError
-        When there are none.
-    """
-    paths = (workspace / folder).rglob("*")
-    files = sorted(path for path in paths if path.is_file() and is_candidate(path.name))
-    if not files:
-        expected = ", ".join([*words, "the path of a folder"])
-        raise ParamsError(f"{FILE_NAME}: {key!r} is {folder!r}, but there are no recordings. Write {expected}.")
-    return files
 
 
 def judge_strangers(predictor: Predictor, files: Iterable[Path], known: npt.ArrayLike) -> Strangers:

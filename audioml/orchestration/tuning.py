@@ -31,6 +31,7 @@ from audioml.store.features import INDEX, open_features
 from audioml.store.files import hash_file, hash_json, read_json, write_folder_atomic, write_json, write_text
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
 from audioml.store.parts import list_folds, splits_of
+from audioml.tasks._outputs import primary_of
 
 FEATURES, REPORT = "features", "reports/tuning"
 FOLDER, STARTED = "tune", "started.json"
@@ -75,6 +76,11 @@ class Tuning:
         return load_plugin("tasks", self.ctx.params.task.name)
 
     @property
+    def primary(self) -> str:
+        """Name of the task's metric."""
+        return primary_of(self.task, self.ctx.params.plugin_section("tasks"))
+
+    @property
     def maximize(self) -> bool:
         """Whether more is better."""
         return self.ctx.params.tune.metric == "primary" and bool(getattr(self.task, "HIGHER_IS_BETTER", True))
@@ -82,7 +88,7 @@ class Tuning:
     @property
     def metric(self) -> str:
         """What a trial is judged by, as an epoch of the history names it."""
-        return f"val_{self.task.PRIMARY}" if self.ctx.params.tune.metric == "primary" else "val_loss"
+        return f"val_{self.primary}" if self.ctx.params.tune.metric == "primary" else "val_loss"
 
     def params_of(self, values: Mapping[str, Any]) -> Params:
         """Return the params of a trial: on one device, as further processes would start the search again."""
@@ -208,7 +214,7 @@ def report_tuning(ctx: Context) -> dict[str, Any]:
         raise StepError(f"No trial was finished. {errors[0] if errors else 'Start the search with: audioml tune'}")
     best, importances = ranked[0], tuning.search.importances()
     rows = [asdict(outcome) for outcome in outcomes]
-    name = f"{tuning.task.PRIMARY}, mean over folds" if ctx.params.tune.folds else tuning.metric
+    name = f"{tuning.primary}, mean over folds" if ctx.params.tune.folds else tuning.metric
     figure = draw_search(rows, tuning.maximize, name, ctx.params.tune.space, importances)
     with write_folder_atomic(ctx.path(REPORT)) as folder:
         page = render_search(ctx.params.name, rows, ranked[0].number, name, figure, settings_of(best.values))
@@ -294,7 +300,9 @@ def _judge(tuning: Tuning, ctx: Context, trial: Trial, run: Any) -> float:
     features, manifest = open_features(ctx.path(FEATURES)), read_manifest(ctx.path(MANIFEST))
     state = tuning.search.trial_folder(trial.number) / "fit"
     source = source_path(ctx, ctx.state / FOLDER)
-    result = fit(ctx.params, features, manifest, read_splits(ctx.path(SPLITS)), state, tracker, source)
+    result = fit(
+        ctx.params.located(ctx.workspace), features, manifest, read_splits(ctx.path(SPLITS)), state, tracker, source
+    )
     return float(result.best[tuning.metric])
 
 
@@ -312,7 +320,9 @@ def _judge_by_folds(tuning: Tuning, ctx: Context, trial: Trial, run: Any) -> flo
         kept = state / "value.json"
         if not kept.exists():
             of_fold = splits_of(splits, fold)
-            result = fit(ctx.params, features, manifest, of_fold, state, _Prefixed(run, fold.name), source)
+            result = fit(
+                ctx.params.located(ctx.workspace), features, manifest, of_fold, state, _Prefixed(run, fold.name), source
+            )
             write_json(kept, judge_held_out(ctx, features, manifest, of_fold, result).value)
         values.append(read_json(kept))
         trial.report(sum(values) / len(values), len(values))

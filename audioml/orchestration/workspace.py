@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from audioml.errors import DatasetError, ParamsError, ServiceError, SourceError,
 from audioml.orchestration.dag_file import DAG_FILE, DAG_FILE_PATH
 from audioml.orchestration.dvc import init_dvc, render_dvc_yaml
 from audioml.orchestration.params_file import render_params
+from audioml.orchestration.presets import Preset, apply_changes, find_preset
 from audioml.params import FILE_NAME, DataParams, Params, is_url, parse_params, parse_section
 from audioml.pipeline.context import STATE_DIR, Context
 from audioml.pipeline.graph import STEPS
@@ -75,6 +76,8 @@ class Choices:
     test: str | None = None
     fold: str | None = None
     name: str | None = None
+    preset: str | None = None
+    """A name of `PRESETS`."""
     storage_options: dict[str, Any] = field(default_factory=dict)
     """Of fsspec, for a source at a URL."""
 
@@ -163,8 +166,11 @@ def create_workspace(folder: Path, choices: Choices) -> Workspace:
 
 def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], SourceSummary | None]:
     source = _open_source(choices)
+    preset = find_preset(choices.preset) if choices.preset is not None else Preset("", {})
     if choices.layout is not None:
         check_plugin("datasets", choices.layout)
+    elif source is None:
+        choices = replace(choices, layout=preset.layout)
     if source is None and (choices.layout is None or not makes_clips(choices.layout)):
         raise SourceError(
             "--data is missing: give the folder of recordings, a table of their paths, or a URL of these."
@@ -195,7 +201,11 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
         "training": _choose_epochs(summary),
         "augment": [{"name": "time_shift"}, {"name": "specaugment"}, {"name": "mixup"}],
     }
-    return raw, summary
+    changes = {**preset.changes, **(preset.made if choices.layout == preset.layout else {})}
+    if choices.group is not None:
+        # What a preset says of groups, in splits and in folds, is said of the column that the user names.
+        changes |= {key: choices.group for key in ("split.group", "split.folds") if key in changes}
+    return apply_changes(raw, changes), summary
 
 
 def _open_source(choices: Choices) -> Source | None:

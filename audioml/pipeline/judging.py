@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from audioml.audio.recordings import list_recordings
 from audioml.errors import ParamsError, StepError
 from audioml.evaluation.calibration import merger
 from audioml.evaluation.cost import Cost, measure_cost
@@ -19,7 +20,7 @@ from audioml.evaluation.intervals import Groups, make_intervals
 from audioml.evaluation.learning_curve import Point, judge_shares
 from audioml.evaluation.outputs import run_stored
 from audioml.evaluation.robustness import load_noise, predict_in_noise
-from audioml.evaluation.unknown import MAX_RECORDINGS, Strangers, judge_strangers, list_recordings
+from audioml.evaluation.unknown import MAX_RECORDINGS, Strangers, judge_strangers
 from audioml.inference.predictor import Predictor
 from audioml.labels import show_labels
 from audioml.params import FILE_NAME
@@ -160,7 +161,7 @@ def meet_strangers(ctx: Context, predictor: Predictor, test: Judged) -> Stranger
     folder = ctx.params.evaluate.unknown
     if folder is None:
         return None
-    files = list_recordings(ctx.workspace, folder, "evaluate.unknown")
+    files = list_recordings(ctx.path(folder), "evaluate.unknown")
     chosen = np.unique(np.linspace(0, len(files) - 1, MAX_RECORDINGS).astype(int))
     answers = [predictor.task.describe(predictor.description.targets, output) for output in test.outputs]
     if "probability" not in answers[0]:

@@ -18,7 +18,7 @@ from audioml.pipeline.context import Context
 from audioml.plugins import stream_block
 from audioml.store.features import FeatureSet
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
-from audioml.tasks._outputs import divide, sum_scores
+from audioml.tasks._outputs import divide, primary_of, sum_scores
 
 if TYPE_CHECKING:
     from audioml.training.fit import FitResult
@@ -115,7 +115,7 @@ def judge_held_out(
         predictor = replace(predictor, description=replace(predictor.description, temperature=temperature))
     outputs = predict_stored(predictor, features, clips["clip_id"].tolist())
     value = divide(*sum_scores(task, result.targets, task.truth(result.targets, clips), outputs))
-    return HeldOut(clips["clip_id"].tolist(), outputs, task.PRIMARY, value)
+    return HeldOut(clips["clip_id"].tolist(), outputs, primary_of(task, ctx.params.plugin_section("tasks")), value)
 
 
 def _describe_plugin(ctx: Context, section: str, kind: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from audioml.store.clips import FOLDER, read_clips
 from audioml.store.features import INDEX, read_index
 from audioml.store.files import hash_file, hash_json, read_json, write_json
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
-from audioml.tasks._outputs import join
+from audioml.tasks._outputs import join, resampler
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +106,7 @@ def _compare(ctx: Workspace, challenger: RegisteredVersion, champion: Registered
         (judged[0].metric, judged[1].metric) if judged[0].metric and judged[1].metric else None,
     )
     if math.isnan(found.difference):
-        raise RegistryError(f"The {len(test)} test clips in {ctx.workspace} give no {predictors[0].task.PRIMARY}.")
+        raise RegistryError(f"The {len(test)} test clips in {ctx.workspace} give no metric to compare.")
     paths = test["path"].tolist()
     return asdict(found) | {
         "confidence": params.confidence,
@@ -149,8 +148,7 @@ def _judge(
     judged = []
     for predictor, truth, parts in zip(predictors, truths, outputs, strict=True):
         task, given = predictor.task, (predictor.description.targets, truth, join(parts))
-        metric = partial(task.score_resamples, *given) if hasattr(task, "score_resamples") else None
-        judged.append(_Judged(np.asarray(task.score_clips(*given)), metric))
+        judged.append(_Judged(np.asarray(task.score_clips(*given)), resampler(task, *given)))
     return judged
 
 

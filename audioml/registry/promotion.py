@@ -15,6 +15,7 @@ from audioml.registry.paired import compare_versions
 from audioml.registry.tracking import mlflow_url, tracking
 from audioml.registry.versions import CHALLENGER, CHAMPION, METRIC_PREFIX, find_model, resolve
 from audioml.registry.workspace import Workspace
+from audioml.tasks._outputs import primary_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -168,7 +169,7 @@ def _compare(ctx: Workspace, version: int | None, uri: str) -> dict[str, Any]:
     champion = _find(client, ctx, CHAMPION, uri) if challenger else None
     task = load_plugin("tasks", ctx.params.task.name)
     higher_is_better: bool = getattr(task, "HIGHER_IS_BETTER", True)
-    primary = f"{TEST}{task.PRIMARY}"
+    primary = TEST + primary_of(task, ctx.params.plugin_section("tasks"))
     better = same_test_set = paired = None
     not_paired = ""
     if challenger and champion and challenger.version != champion.version:

@@ -35,9 +35,7 @@ def predict_files(ctx: Workspace, files: Iterable[Path], reference: str | None =
         When a file does not exist or is a folder; before any model is loaded.
     """
     paths = list(files)
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing:
-        raise SourceError(f"No such file: {', '.join(missing)}. Give the paths of audio files.")
+    check_files(paths)
     model = load_model(ctx, reference)
     source = {"name": model.name, "version": model.version}
     rows = []
@@ -49,3 +47,9 @@ def predict_files(ctx: Workspace, files: Iterable[Path], reference: str | None =
             row["error"] = {"reason": error.reason, "detail": error.detail}
         rows.append(row)
     return rows
+
+
+def check_files(files: Iterable[Path]) -> None:
+    """Raise SourceError, which names them, where some of these are no files."""
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise SourceError(f"No such file: {', '.join(missing)}. Give the paths of audio files.")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from audioml.errors import RegistryError, ServiceError
 from audioml.registry.logged_models import fetch_package
 from audioml.registry.package import ARTIFACTS
 from audioml.registry.tracking import tracking
-from audioml.registry.versions import parse_reference, resolve
+from audioml.registry.versions import RegisteredVersion, parse_reference, resolve
 from audioml.registry.workspace import ModelUser
+
+if TYPE_CHECKING:
+    from audioml.inference.predictor import Predictor
 
 POLL_INTERVAL_S = 5.0
 
@@ -72,9 +75,15 @@ def load_model(ctx: ModelUser, reference: str | None = None) -> LoadedModel:
     ServiceError
         When the tracking server can't be reached.
     """
+    predictor, version = load_version(ctx, reference)
+    return LoadedModel(predictor, version.name, version.version)
+
+
+def load_version(ctx: ModelUser, reference: str | None = None) -> tuple[Predictor, RegisteredVersion]:
+    """Return the predictor of the version that a reference names, and the version. Raises as `load_model`."""
     with tracking(ctx):
         version = resolve(ctx, reference)
         package = fetch_package(ctx.state, version.uri, version.package_digest)
     from audioml.inference.predictor import Predictor
 
-    return LoadedModel(Predictor.load(package / ARTIFACTS), version.name, version.version)
+    return Predictor.load(package / ARTIFACTS), version

@@ -37,6 +37,11 @@ def min_labels(params: Params) -> int:
     return int(getattr(load_plugin("tasks", params.task.name), "MIN_LABELS", MIN_LABELS))
 
 
+def is_open(params: Params) -> bool:
+    """Tell whether test clips may be of labels that no training clip has, as of speakers that were never heard."""
+    return bool(getattr(load_plugin("tasks", params.task.name), "OPEN_SET", False))
+
+
 def count_labels(params: Params, manifest: pd.DataFrame) -> int:
     """Return the number of different labels. Raises as `labels_of`."""
     several = labels_of(params, manifest)

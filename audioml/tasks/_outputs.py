@@ -6,7 +6,8 @@ time; they are an array of objects then, one array each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -62,13 +63,29 @@ def join(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return stack([row for part in parts for row in part])
 
 
+def primary_of(task: ModuleType, section: Any) -> str:
+    """Return the name of the metric that models are compared by: the section's `metric`, or the only one there is."""
+    return str(getattr(section, "metric", task.PRIMARY))
+
+
+def resampler(
+    task: ModuleType, targets: dict[str, Any], truth: Any, outputs: NDArray[Any]
+) -> Callable[[NDArray[Any]], NDArray[np.float64]] | None:
+    """Return what makes of counts (resamples, clips) the primary metric of each resample, (resamples,).
+
+    None where that metric is a ratio of sums over clips, which `score_clips` gives.
+    """
+    is_ratio = getattr(task, "is_ratio", lambda targets: not hasattr(task, "score_resamples"))
+    return None if is_ratio(targets) else partial(task.score_resamples, targets, truth, outputs)
+
+
 def sum_scores(task: ModuleType, targets: dict[str, Any], truth: Any, outputs: NDArray[Any]) -> tuple[float, float]:
     """Return numerator and denominator of the task's primary metric over clips.
 
     Where it is no ratio of sums over clips, they are the metric times the number of clips, and that number.
     """
-    if hasattr(task, "score_resamples"):
-        score = task.score_resamples(targets, truth, outputs, np.ones((1, len(outputs))))
+    if metric := resampler(task, targets, truth, outputs):
+        score = metric(np.ones((1, len(outputs))))
         return float(np.nan_to_num(score[0])) * len(outputs), float(len(outputs))
     score, weight = task.score_clips(targets, truth, outputs).sum(axis=0)
     return float(score), float(weight)

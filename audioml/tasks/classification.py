@@ -7,7 +7,7 @@ torch, scikit-learn, pandas and matplotlib are imported where they are used: ser
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PRIMARY = "accuracy"
-"""Name of the metric that `score_clips` gives and that models are compared by."""
+"""Name of the metric that models are compared by, where params name no other."""
 
 UNKNOWN = "unknown"
 """The label of what sounds like none of the labels."""
@@ -39,6 +39,9 @@ class Params(Section):
     calibrate: bool = True
     """Divide the outputs by a temperature fitted on the validation clips, so that of answers given with a
     probability of 0.8 about 80 % are right (Guo et al. 2017)."""
+    metric: Literal["accuracy", "uar"] = "accuracy"
+    """What models are compared by: `uar`, the unweighted average recall, counts each label the same however many clips
+    it has, as is usual for emotions (Schuller et al. 2009)."""
     unknown_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Answer unknown where the largest probability is below a threshold, set so that at most this share of the
     validation clips is rejected (Hendrycks and Gimpel 2017); None always answers with a label."""
@@ -65,7 +68,7 @@ def fit_targets(params: Params, manifest: pd.DataFrame) -> dict[str, Any]:
             f"params.yaml: 'task.unknown_share' answers {UNKNOWN!r} where the model is not sure, but a label has that "
             "name, so nobody could tell them apart. Rename the label, or set unknown_share to null."
         )
-    return {"labels": labels}
+    return {"labels": labels} | ({"metric": params.metric} if params.metric != PRIMARY else {})
 
 
 def encode_targets(params: Params, targets: dict[str, Any], manifest: pd.DataFrame) -> Floats:
@@ -165,8 +168,34 @@ def score_clips(targets: dict[str, Any], truth: Indices, outputs: Floats) -> NDA
     return np.stack([right, np.ones(len(truth))], axis=1).astype(np.float64)
 
 
+def is_ratio(targets: dict[str, Any]) -> bool:
+    """Tell whether the metric is a ratio of sums over clips, as accuracy is."""
+    return "metric" not in targets
+
+
+def score_resamples(
+    targets: dict[str, Any], truth: Indices, outputs: Floats, counts: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the unweighted average recall of each resample, float64 (resamples,).
+
+    Source: Schuller, Steidl, Batliner, "The INTERSPEECH 2009 Emotion Challenge", section 3. Labels that a resample has
+    no clips of are left out of its mean.
+
+    Parameters
+    ----------
+    counts
+        How often each clip is in each resample, ``(resamples, clips)``.
+    """
+    of_label = truth[:, None] == np.arange(len(targets["labels"]))
+    there = np.asarray(counts, np.float64) @ of_label
+    right = np.asarray(counts, np.float64) @ (of_label & (_predict(outputs) == truth)[:, None])
+    recalls = np.divide(right, there, out=np.zeros_like(there), where=there > 0)
+    scores: NDArray[np.float64] = recalls.sum(axis=1) / np.maximum((there > 0).sum(axis=1), 1)
+    return scores
+
+
 def measure(targets: dict[str, Any], truth: Indices, outputs: Floats) -> dict[str, float]:
-    """Return accuracy, macro means over the labels, and ``f1/<label>`` for each.
+    """Return accuracy, macro means over the labels, and ``f1/<label>`` for each; ``uar`` where it is the metric.
 
     With ``unknown_below``, also ``rejected_share``, the clips that would be answered with `unknown`, and
     ``accuracy_of_accepted``, the accuracy of the others; all else is measured without rejecting any.
@@ -177,6 +206,8 @@ def measure(targets: dict[str, Any], truth: Indices, outputs: Floats) -> dict[st
     per_label = _score_labels(targets, truth, outputs)
     seen = per_label[(per_label["support"] > 0) | (per_label["predicted"] > 0)]
     metrics = {"accuracy": float(np.mean(_predict(outputs) == truth))}
+    if not is_ratio(targets):
+        metrics["uar"] = float(score_resamples(targets, truth, outputs, np.ones((1, len(truth))))[0])
     metrics |= {f"macro_{name}": float(seen[name].mean()) for name in ("precision", "recall", "f1")}
     if "unknown_below" in targets:
         accepted = outputs.max(axis=1) >= targets["unknown_below"]

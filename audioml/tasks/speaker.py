@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PRIMARY = "eer"
 """Equal error rate: where as large a share of pairs of one speaker is rejected as of pairs of two is accepted."""
 HIGHER_IS_BETTER = False
+OPEN_SET = True
+"""Test clips may be of speakers that training never heard."""
 LISTS = {"embedding": float}
 """What the lists of an answer hold, by name."""
 REPORTED = ("error_rates", "similarities")
@@ -146,6 +148,11 @@ def describe(targets: dict[str, Any], output: Floats) -> dict[str, Any]:
     return {"speaker": targets["labels"][nearest], "similarity": float(output[n + nearest]), "embedding": embedding}
 
 
+def embeddings(targets: dict[str, Any], outputs: Floats) -> Floats:
+    """Return the embeddings of clips, float32 (clips, embedding), of length 1."""
+    return outputs[:, : targets["embedding"]]
+
+
 def truth(targets: dict[str, Any], manifest: pd.DataFrame) -> NDArray[np.object_]:
     """Return the speaker of each clip, whether training has heard of it or not, str in an array of objects."""
     return manifest["label"].astype(str).to_numpy(dtype=object)
@@ -257,8 +264,8 @@ def make_trials(targets: dict[str, Any], truth: NDArray[np.object_], outputs: Fl
             np.concatenate([generator.choice(kind, n, replace=False) for kind, n in zip(kinds, sizes, strict=True)])
         )
         first, second, same = first[chosen], second[chosen], same[chosen]
-    embeddings = outputs[:, : targets["embedding"]].astype(np.float64)
-    return Trials(first, second, same, np.einsum("ij,ij->i", embeddings[first], embeddings[second]))
+    vectors = embeddings(targets, outputs).astype(np.float64)
+    return Trials(first, second, same, np.einsum("ij,ij->i", vectors[first], vectors[second]))
 
 
 def _error_rates(trials: Trials) -> tuple[Weights, Weights, Weights]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from numpy.typing import NDArray
+from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 
 from audioml.errors import DatasetError
 from audioml.features._window import window_samples
@@ -179,6 +181,8 @@ def _prepare(params: Params, selection: Selection, source: Path | None) -> _Lear
     if source is not None:
         start_from(network, source, params, selection.targets)
     restrict(network, params.training, derive_seed(params.seed, "adapt"))
+    # Convolutions run 1.3 to 2 times as fast with a pixel's channels side by side.
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
     classes = find_classes(task, train)[train.clips] if params.training.sampling == "balanced" else None
     if params.training.class_weights == "balanced":
         weighed, validation = add_weights(task, train, selection.validation)

@@ -15,6 +15,7 @@ from rich.console import Console
 from audioml.errors import ParamsError
 from audioml.params import FILE_NAME, Params
 from audioml.store.files import write_atomic
+from audioml.tasks._outputs import divide, primary_of, sum_scores
 from audioml.training.checkpoints import BEST, EpochKeeper, History, read_history
 from audioml.training.data import Selection, Windows
 from audioml.training.network import Network, build_fitted_network, load_model
@@ -91,7 +92,11 @@ def _fit(params: Params, selection: Selection, path: Path) -> None:
     network = build_fitted_network(params, arrays, bins)
     train_loss, _ = _judge(network, selection, windows)
     val_loss, score = _judge(network, selection, selection.validation)
-    metrics = {"train_loss": train_loss, "val_loss": val_loss, f"val_{selection.task.PRIMARY}": score}
+    metrics = {
+        "train_loss": train_loss,
+        "val_loss": val_loss,
+        f"val_{primary_of(selection.task, selection.task_params)}": score,
+    }
     history = [{"epoch": 1, **metrics, "seconds": round(time.perf_counter() - started, 3)}]
     with write_atomic(path) as temporary:
         torch.save({"state_dict": arrays, "callbacks": {EpochKeeper.__name__: {"history": history}}}, temporary)
@@ -109,8 +114,7 @@ def _judge(network: Network, selection: Selection, windows: Windows) -> tuple[fl
     order = np.argsort(clips, kind="stable")
     bounds = np.flatnonzero(np.diff(clips[order])) + 1
     merged = np.stack([task.merge_outputs(own) for own in np.split(outputs.numpy()[order], bounds)])
-    score, weight = task.score_clips(selection.targets, windows.truth[np.unique(clips)], merged).sum(axis=0)
-    return float(loss), float(score / weight)
+    return float(loss), divide(*sum_scores(task, selection.targets, windows.truth[np.unique(clips)], merged))
 
 
 def _read(windows: Windows) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from audioml.params import Section, TrainingParams
-from audioml.tasks._outputs import divide, join, merge_windows, stack, sum_scores
+from audioml.tasks._outputs import divide, join, merge_windows, primary_of, stack, sum_scores
 from audioml.training.adapt import still_parts
 from audioml.training.augmentation import Augmenter
 from audioml.training.averaging import first_averaged_epoch
@@ -124,7 +124,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self.metrics = {
             "train_loss": train_loss / max(n_train, 1.0),
             "val_loss": val_loss / n_val,
-            f"val_{self.task.PRIMARY}": divide(score, weight),
+            f"val_{primary_of(self.task, self.task_params)}": divide(score, weight),
             "learning_rate": float(self.trainer.optimizers[0].param_groups[0]["lr"]),
         }
 

@@ -1,4 +1,4 @@
-"""Tagging and sound-event detection from recordings to answers of a registered model, on sounds that are known.
+"""Every task but plain classification from recordings to answers of a registered model, on sounds that are known.
 
 The steps run in this process: what the commands add is tested elsewhere, and a start of each takes seconds.
 """
@@ -14,12 +14,16 @@ import pandas as pd
 import pytest
 
 from audioml.orchestration.params_file import render_params
+from audioml.orchestration.presets import apply_changes
+from audioml.orchestration.workspace import Choices, create_workspace
+from audioml.params import read_raw_params
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import STEPS
 from audioml.pipeline.runner import run_step
 from audioml.registry.server import use_server
 from audioml.serving.batch import predict_files
 from audioml.store.files import read_json
+from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
 
 from .._soundscapes import RATE, SOUNDS, draw_events, write_recording
 
@@ -119,3 +123,65 @@ def test_events_are_learned_judged_and_predicted(tmp_path: Path) -> None:
     assert [onset_s for _, onset_s in heard] == pytest.approx([2.0, 5.0, 8.0, 11.0], abs=0.2)
     assert [round(alarm["time_s"]) for alarm in answer["alarms"]] == [5]
     assert (quiet["events"], quiet["alarms"]) == ([], [])
+
+
+def test_texts_are_learned_judged_and_predicted(tmp_path: Path) -> None:
+    """Sounds are the words of the texts; each is a unit of its own, by a column of pronunciations."""
+    rng = np.random.default_rng(2)
+    unit = {"hiss": "s", "sweep": "w", "tone": "o"}
+    rows = []
+    for i in range(150):
+        words, at_s, events = [str(word) for word in rng.choice(SOUNDS, rng.integers(1, 5))], 0.1, []
+        for word in words:
+            events.append((at_s, at_s + 0.3, word))
+            at_s += 0.3 + float(rng.uniform(0.1, 0.3))
+        write_recording(tmp_path / "wavs" / f"{i:03d}.wav", at_s + 0.1, events, rng)
+        rows.append((f"wavs/{i:03d}.wav", " ".join(words), " | ".join(unit[word] for word in words)))
+    table = tmp_path / "texts.csv"
+    pd.DataFrame(rows, columns=["path", "label", "spoken"]).to_csv(table, index=False)
+    ctx, test = run_all(
+        tmp_path / "texts",
+        table,
+        "table",
+        features={**FEATURES, "length": "whole"},
+        task={"name": "ctc", "units": "phonemes", "pronunciation": "spoken"},
+        model={"name": "rescnn", "channels": [16, 24]},
+        augment=[{"name": "specaugment", "max_frames_share": 0.02}],
+        training=TRAINING | {"max_epochs": 25},
+        split={"test_share": 0.2, "validation_share": 0.2},
+    )
+    assert test["wer"] < 0.1
+    assert test["low"] <= test["wer"] <= test["high"]
+    events = [(0.5, 0.8, "tone"), (1.0, 1.3, "hiss"), (1.5, 1.8, "sweep")]
+    write_recording(tmp_path / "new.wav", 2.2, events, rng)
+    (answer,) = predict(ctx, tmp_path / "new.wav")
+    assert answer["text"] == "tone hiss sweep"
+    assert [word["onset_s"] for word in answer["words"]] == pytest.approx([0.5, 1.0, 1.5], abs=0.3)
+
+
+def test_moods_of_speakers_that_were_never_heard(tmp_path: Path) -> None:
+    """The preset for emotions: every fold is of speakers whose clips its model never saw."""
+    rng = np.random.default_rng(3)
+    for speaker in range(4):
+        for label, sound, n in (("calm", "tone", 20), ("tense", "hiss", 6)):
+            for take in range(n):
+                name = f"{label}_{speaker}_{take}.wav"
+                write_recording(tmp_path / "wavs" / name, 0.6, [(0.1, 0.5, sound)], rng)
+    choices = Choices(
+        source=str(tmp_path / "wavs"),
+        layout="filename",
+        pattern=r"(?P<label>[a-z]+)_(?P<speaker>\d)_\d+",
+        preset="emotion",
+    )
+    ctx = Context.load(create_workspace(tmp_path / "moods", choices).folder)
+    raw = apply_changes(read_raw_params(ctx.path("params.yaml")), {"training.max_epochs": 4, "training.batch_size": 16})
+    ctx.path("params.yaml").write_text(render_params(raw))
+    ctx = Context.load(ctx.workspace)
+    for step in STEPS:
+        run_step(ctx, step, jobs=1)
+    metrics = read_json(ctx.path("reports/metrics.json"))
+    assert set(metrics["folds"]["uar_by_fold"]) == {"0", "1", "2", "3"}
+    assert metrics["folds"]["uar"] > 0.9
+    parts = read_splits(ctx.path(SPLITS)).merge(read_manifest(ctx.path(MANIFEST)), on="clip_id")
+    assert parts.groupby("speaker")["fold_name"].nunique().eq(1).all()
+    assert "uar" in ctx.path("reports/evaluation/index.html").read_text().lower()

@@ -90,7 +90,7 @@ def test_noise_from_a_folder_is_cut_and_repeated(tmp_path: Path) -> None:
 
 
 def test_what_is_no_noise_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"'evaluate.noise' is 'purple'.*white, pink, brown"):
+    with pytest.raises(ParamsError, match=r"'evaluate.noise': there are no recordings in .*purple.*white, pink, brown"):
         load_noise("purple", tmp_path)
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.wav").write_text("no audio")

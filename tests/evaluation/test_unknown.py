@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from audioml.audio.recordings import list_recordings
 from audioml.errors import ParamsError
-from audioml.evaluation.unknown import judge_strangers, list_recordings
+from audioml.evaluation.unknown import judge_strangers
 from audioml.inference.description import Description
 from audioml.inference.predictor import Predictor, open_session
 
@@ -30,7 +31,7 @@ def files(tmp_path: Path, tone_wav: Callable[[float], bytes]) -> list[Path]:
     for frequency_hz in (300, 900, 3000):
         (tmp_path / f"{frequency_hz}.wav").write_bytes(tone_wav(frequency_hz))
     (tmp_path / "credits.csv").write_text("no audio")
-    return list_recordings(tmp_path.parent, tmp_path.name, "evaluate.unknown")
+    return list_recordings(tmp_path, "evaluate.unknown")
 
 
 def test_confidence_tells_them_apart(predictor: Predictor, files: list[Path]) -> None:
@@ -51,8 +52,10 @@ def test_the_share_that_is_rejected(predictor: Predictor, files: list[Path]) -> 
 
 
 def test_what_is_no_recording_is_named(predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"'evaluate.unknown' is 'nowhere'.*the path of a folder"):
-        list_recordings(tmp_path, "nowhere", "evaluate.unknown")
+    with pytest.raises(
+        ParamsError, match=r"'evaluate.unknown': there are no recordings in .*nowhere.*the path of a folder"
+    ):
+        list_recordings(tmp_path / "nowhere", "evaluate.unknown")
     (tmp_path / "a.wav").write_text("no audio")
     with pytest.raises(ParamsError, match=r"a\.wav cannot be read as audio"):
         judge_strangers(predictor, [tmp_path / "a.wav"], [0.9])

@@ -150,6 +150,25 @@ def test_primary_metric_is_the_ratio_of_the_clips_scores() -> None:
     assert ratio == pytest.approx(task.measure(TARGETS, truth, outputs)[task.PRIMARY])
 
 
+def test_unweighted_average_recall_is_the_metric_where_params_say_so() -> None:
+    targets = task.fit_targets(task.Params(metric="uar"), manifest(*TARGETS["labels"]))
+    assert targets == TARGETS | {"metric": "uar"}
+    outputs, truth = draw_outputs(40), np.repeat(np.arange(4), [22, 12, 5, 1])
+    predicted = outputs.argmax(axis=1)
+    expected = sklearn.metrics.balanced_accuracy_score(truth, predicted)
+    assert task.measure(targets, truth, outputs)["uar"] == pytest.approx(expected)
+    assert "uar" not in task.measure(TARGETS, truth, outputs)
+    counts = np.random.default_rng(1).multinomial(40, np.full(40, 1 / 40), size=20)
+    scores = task.score_resamples(targets, truth, outputs, counts)
+    for own, score in zip(counts, scores, strict=True):
+        drawn = np.repeat(np.arange(40), own)
+        assert score == pytest.approx(
+            sklearn.metrics.recall_score(
+                truth[drawn], predicted[drawn], average="macro", labels=np.unique(truth[drawn])
+            )
+        )
+
+
 def test_tables_and_figures_hold_the_same_counts() -> None:
     outputs, truth = draw_outputs(30), np.arange(30) % 4
     tables = task.tables(TARGETS, truth, outputs)

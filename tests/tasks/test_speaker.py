@@ -86,6 +86,15 @@ def test_windows_are_merged_to_one_embedding() -> None:
     np.testing.assert_allclose(merged[4:], merged[:2], rtol=1e-5)
 
 
+def test_embeddings_are_what_pairs_are_compared_by() -> None:
+    truth, outputs = draw_clips()
+    embeddings = task.embeddings(TARGETS, outputs)
+    assert (embeddings.shape, embeddings.dtype) == ((30, 4), np.float32)
+    trials = task.make_trials(TARGETS, truth, outputs)
+    cosines = (embeddings @ embeddings.T)[trials.first, trials.second]
+    np.testing.assert_allclose(trials.similarity, cosines, atol=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_equal_error_rate_is_that_of_all_thresholds(seed: int) -> None:
     truth, outputs = draw_clips(seed=seed)

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 import aiohttp
 from aiohttp_retry import ExponentialRetry, RetryClient
 
-from audioml.datasets._files import is_visible
+from audioml.audio.recordings import is_visible
 from audioml.datasets._record import Record
 from audioml.datasets._source import Source
 from audioml.datasets._source.failures import explain_failures, explain_object_failures

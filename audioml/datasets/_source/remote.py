@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audioml.datasets._files import is_candidate, is_visible
+from audioml.audio.recordings import is_candidate, is_visible
 from audioml.datasets._record import Record
 from audioml.datasets._source import Source
 from audioml.datasets._source.failures import Kind, diagnose, explain_failures, explain_object_failures, network_errors

@@ -51,6 +51,7 @@ from audioml.store.features import FeatureSet, open_features
 from audioml.store.files import read_json, write_folder_atomic, write_json
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
 from audioml.store.parts import PARTS, read_outputs
+from audioml.tasks._outputs import primary_of
 
 FEATURES, RUN = "features", "models/run.json"
 METRICS, PLOTS, REPORT = "reports/metrics.json", "reports/plots", "reports/evaluation"
@@ -95,35 +96,36 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
 
     found = _find_out(ctx, predictor, features, run, manifest, splits, test)
     task, targets, params = predictor.task, predictor.description.targets, ctx.params.evaluate
-    metrics = {"test": describe_test(task.PRIMARY, found.headline, test.metrics)}
+    primary = primary_of(task, ctx.params.plugin_section("tasks"))
+    metrics = {"test": describe_test(primary, found.headline, test.metrics)}
     if n_left_out:
         metrics["test"]["left_out"] = n_left_out
     if validation:
-        metrics["validation"] = {task.PRIMARY: validation.metrics[task.PRIMARY], "n": len(validation.manifest)}
-    metrics |= describe_findings(task.PRIMARY, found.calibration, found.noise, found.strangers, found.cost)
+        metrics["validation"] = {primary: validation.metrics[primary], "n": len(validation.manifest)}
+    metrics |= describe_findings(primary, found.calibration, found.noise, found.strangers, found.cost)
     if found.folds:
-        metrics["folds"] = describe_folds(task.PRIMARY, found.folds)
+        metrics["folds"] = describe_folds(primary, found.folds)
     if not found.learning_curve.empty:
-        metrics["learning_curve"] = describe_learning_curve(task.PRIMARY, found.learning_curve)
+        metrics["learning_curve"] = describe_learning_curve(primary, found.learning_curve)
 
     tables, own_figures = (
         task.tables(targets, test.truth, test.outputs),
         task.figures(targets, test.truth, test.outputs),
     )
-    figures = _draw_findings(task.PRIMARY, run["history"], found)
+    figures = _draw_findings(primary, run["history"], found)
     svg = {name: to_svg(figure, name) for name, figure in figures.items()}
     reported = {name: own_figures[name] for name in getattr(task, "REPORTED", ()) if name in own_figures}
     shown = found.wrong[: params.worst_mistakes]
     audio = [data for _, data in read_audio(ctx, test.manifest.iloc[shown])]
     evaluation = Evaluation(
         name=ctx.model_name,
-        metric=task.PRIMARY,
+        metric=primary,
         headline=found.headline,
         confidence=params.confidence,
         counts={str(name): int(count) for name, count in split_of_clip[usable].value_counts().items()},
         hours=float(manifest.loc[usable, "duration_s"].sum()) / 3600,
         metrics=test.metrics,
-        validation=validation.metrics[task.PRIMARY] if validation else None,
+        validation=validation.metrics[primary] if validation else None,
         tables=tables,
         slices=found.slices,
         mistakes=[
@@ -162,10 +164,10 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
             table.to_csv(folder / f"{name}.csv", index=False)
     write_json(ctx.path(METRICS), metrics)
     logged = flatten_metrics(metrics) | describe_latency(found.cost)
-    figures |= own_figures | ({"folds": draw_folds(found.folds, task.PRIMARY)} if found.folds else {})
+    figures |= own_figures | ({"folds": draw_folds(found.folds, primary)} if found.folds else {})
     log_evaluation(ctx, run["run_id"], logged, figures, ctx.path(REPORT))
     headline = found.headline
-    return {task.PRIMARY: headline.value, "low": headline.low, "high": headline.high, "n": headline.n}
+    return {primary: headline.value, "low": headline.low, "high": headline.high, "n": headline.n}
 
 
 def collect(ctx: Context) -> dict[str, Any]:

@@ -111,7 +111,8 @@ def _train(ctx: Context, key: str, state: Path, part: Part | None, *, first: boo
     ctx = replace(ctx, params=params_of(ctx.params, part))
     # One process that reads all bytes is enough.
     features = open_features(ctx.path(FEATURES), verify=first)
-    inputs = (ctx.params, features, read_manifest(ctx.path(MANIFEST)), _read_splits(ctx, part), state)
+    params = ctx.params.located(ctx.workspace)
+    inputs = (params, features, read_manifest(ctx.path(MANIFEST)), _read_splits(ctx, part), state)
     source = source_path(ctx)
     if not first:
         # Lightning and torchrun start further processes with the same command; only the first one goes on after this.

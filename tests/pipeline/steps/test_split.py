@@ -8,13 +8,21 @@ import pandas as pd
 import pytest
 
 from audioml.errors import DatasetError, StepError
-from audioml.params import parse_params
+from audioml.params import PluginSection, parse_params
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import find_step
 from audioml.pipeline.runner import run_step
 from audioml.pipeline.steps import split
 from audioml.store.files import write_json
-from audioml.store.manifest import MANIFEST, MANIFEST_TYPES, SPLITS, read_splits, write_manifest, write_splits
+from audioml.store.manifest import (
+    MANIFEST,
+    MANIFEST_TYPES,
+    SPLITS,
+    read_manifest,
+    read_splits,
+    write_manifest,
+    write_splits,
+)
 
 STEP = find_step("split")
 
@@ -76,3 +84,16 @@ def test_what_was_not_checked_is_not_split(ctx):
     ctx.path("reports/validation.json").unlink()
     with pytest.raises(StepError, match="audioml run validate"):
         run_step(ctx, STEP)
+
+
+def test_speakers_of_the_test_set_need_no_training_clips(ctx):
+    held_out = ctx.params.split.model_copy(update={"group": None, "fold": None, "test": "label == 'c'"})
+    params = ctx.params.model_copy(update={"split": held_out})
+    manifest = read_manifest(ctx.path(MANIFEST))
+    write_manifest(ctx.path(MANIFEST), manifest.assign(label=["abc"[i % 3] for i in range(len(manifest))]))
+    with pytest.raises(DatasetError, match="have no clips to train on, all are in the test set: c"):
+        run_step(replace(ctx, params=params), STEP)
+    params = params.model_copy(update={"task": PluginSection(name="speaker")})
+    assert run_step(replace(ctx, params=params), STEP)["test"] == 20
+    splits = read_splits(ctx.path(SPLITS))
+    assert set(splits.loc[splits["split"] != "test", "split"]) == {"train", "validation"}
