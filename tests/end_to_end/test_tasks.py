@@ -147,7 +147,7 @@ def test_texts_are_learned_judged_and_predicted(tmp_path: Path) -> None:
         task={"name": "ctc", "units": "phonemes", "pronunciation": "spoken"},
         model={"name": "rescnn", "channels": [16, 24]},
         augment=[{"name": "specaugment", "max_frames_share": 0.02}],
-        training=TRAINING | {"max_epochs": 25},
+        training=TRAINING | {"max_epochs": 40, "batch_size": 8},
         split={"test_share": 0.2, "validation_share": 0.2},
     )
     assert test["wer"] < 0.1
@@ -162,8 +162,8 @@ def test_texts_are_learned_judged_and_predicted(tmp_path: Path) -> None:
 def test_moods_of_speakers_that_were_never_heard(tmp_path: Path) -> None:
     """The preset for emotions: every fold is of speakers whose clips its model never saw."""
     rng = np.random.default_rng(3)
-    for speaker in range(4):
-        for label, sound, n in (("calm", "tone", 20), ("tense", "hiss", 6)):
+    for speaker in range(3):
+        for label, sound, n in (("calm", "tone", 12), ("tense", "hiss", 5)):
             for take in range(n):
                 name = f"{label}_{speaker}_{take}.wav"
                 write_recording(tmp_path / "wavs" / name, 0.6, [(0.1, 0.5, sound)], rng)
@@ -180,7 +180,7 @@ def test_moods_of_speakers_that_were_never_heard(tmp_path: Path) -> None:
     for step in STEPS:
         run_step(ctx, step, jobs=1)
     metrics = read_json(ctx.path("reports/metrics.json"))
-    assert set(metrics["folds"]["uar_by_fold"]) == {"0", "1", "2", "3"}
+    assert set(metrics["folds"]["uar_by_fold"]) == {"0", "1", "2"}
     assert metrics["folds"]["uar"] > 0.9
     parts = read_splits(ctx.path(SPLITS)).merge(read_manifest(ctx.path(MANIFEST)), on="clip_id")
     assert parts.groupby("speaker")["fold_name"].nunique().eq(1).all()
