@@ -145,9 +145,8 @@ def test_texts_are_learned_judged_and_predicted(tmp_path: Path) -> None:
         "table",
         features={**FEATURES, "length": "whole"},
         task={"name": "ctc", "units": "phonemes", "pronunciation": "spoken"},
-        model={"name": "rescnn", "channels": [16, 24]},
-        augment=[{"name": "specaugment", "max_frames_share": 0.02}],
-        training=TRAINING | {"max_epochs": 40, "batch_size": 8},
+        model={"name": "conformer", "layers": 2},
+        training=TRAINING | {"max_epochs": 25},
         split={"test_share": 0.2, "validation_share": 0.2},
     )
     assert test["wer"] < 0.1
