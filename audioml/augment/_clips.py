@@ -58,14 +58,24 @@ def measure_rms(audio: Tensor) -> Tensor:
     return (audio.square().sum(dim=1, keepdim=True) / count).sqrt()
 
 
+def find_extent(clips: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first sample of each clip (n, samples) that is not silent, and the one after the last: int64 (n,).
+
+    Both are 0 where all are silent.
+    """
+    sounds = (clips.abs() > SILENCE * clips.abs().amax(dim=1, keepdim=True)).int()
+    any_sound = sounds.amax(dim=1) if clips.shape[1] else sounds.sum(dim=1)
+    return sounds.argmax(dim=1), (clips.shape[1] - sounds.flip(1).argmax(dim=1)) * any_sound
+
+
 def add_noise(clips: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
     """Return clips (m, samples) that stand above their noise (m, samples) by these ratios (m, 1).
 
     The silence that a clip is padded with stays silent, as it does where a noisy recording is padded.
     """
-    sounds = clips.abs() > SILENCE * clips.abs().amax(dim=1, keepdim=True)
-    from_start, from_end = sounds.cumsum(dim=1) > 0, sounds.flip(1).cumsum(dim=1).flip(1) > 0
-    within = (from_start & from_end).to(noise)
+    start, stop = (bound.unsqueeze(1) for bound in find_extent(clips))
+    position = torch.arange(clips.shape[1], device=clips.device)
+    within = ((position >= start) & (position < stop)).to(noise)
     power = (noise.square() * within).sum(dim=1, keepdim=True) / within.sum(dim=1, keepdim=True).clamp_min(1)
     return clips + noise * within * (measure_rms(clips) / power.sqrt().clamp_min(MIN_RMS) * 10 ** (-snr_db / 20))
 
