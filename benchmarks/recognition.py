@@ -357,7 +357,7 @@ def measure_transfer(work: Path) -> dict[str, Any]:
     words = {**SPOKEN_DIGITS, "features": features}
     spoken = ["--layout", "spoken_commands", "--group", "voice"]
     run_workspace(work / "words", spoken, words, "words")
-    few = {"training.batch_size": 16}
+    few = {"training.batch_size": 16, "training.max_epochs": 100, "training.patience": 50}
     changes = {**few, "training.init_from": "../words/models/checkpoint.ckpt"}
     found = [run_workspace(work / "few", init, kind, "few")["test"] for kind in (few, changes)]
     plain, started = (100 * test["accuracy"] for test in found)
