@@ -151,11 +151,11 @@ def test_texts_are_learned_judged_and_predicted(tmp_path: Path) -> None:
     )
     assert test["wer"] < 0.1
     assert test["low"] <= test["wer"] <= test["high"]
-    events = [(0.5, 0.8, "tone"), (1.0, 1.3, "hiss"), (1.5, 1.8, "sweep")]
-    write_recording(tmp_path / "new.wav", 2.2, events, rng)
+    events = [(0.1, 0.4, "tone"), (0.6, 0.9, "hiss"), (1.1, 1.4, "sweep")]
+    write_recording(tmp_path / "new.wav", 1.6, events, rng)
     (answer,) = predict(ctx, tmp_path / "new.wav")
     assert answer["text"] == "tone hiss sweep"
-    assert [word["onset_s"] for word in answer["words"]] == pytest.approx([0.5, 1.0, 1.5], abs=0.3)
+    assert [word["onset_s"] for word in answer["words"]] == pytest.approx([0.1, 0.6, 1.1], abs=0.3)
 
 
 def test_moods_of_speakers_that_were_never_heard(tmp_path: Path) -> None:
