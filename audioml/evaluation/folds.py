@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -47,6 +47,7 @@ class CrossValidation:
 def judge_folds(
     task: ModuleType,
     targets: dict[str, Any],
+    own_targets: Mapping[str, dict[str, Any]],
     clips: pd.DataFrame,
     folds: Sequence[str],
     outputs: Sequence[Floats],
@@ -62,6 +63,11 @@ def judge_folds(
 
     Parameters
     ----------
+    targets
+        Of the final model.
+    own_targets
+        Of each fold's model, by its name: it is these that its outputs are judged by. Only metrics that are no ratio of
+        sums over clips, and look at all clips at once, take those of the final model.
     clips
         Rows of the manifest.
     folds, outputs
@@ -70,24 +76,51 @@ def judge_folds(
         As in `bootstrap_interval`.
     """
     merged, truth = stack(list(outputs)), task.truth(targets, clips)
-    scores = task.score_clips(targets, truth, merged)
+    places = {fold: np.flatnonzero([fold == name for name in folds]) for fold in dict.fromkeys(folds)}
+    scores = np.empty((len(clips), 2))
+    for fold, rows in places.items():
+        own = own_targets[fold]
+        scores[rows] = task.score_clips(own, task.truth(own, clips.iloc[rows]), merged[rows])
     interval_of = make_intervals(task, targets, truth, merged, scores, groups, samples, confidence, generator)
-    rows = []
-    for fold in dict.fromkeys(folds):
-        interval = interval_of(np.array([fold == name for name in folds]))
-        rows.append([fold, interval.n, interval.value, interval.low, interval.high])
+    table = []
+    for fold, rows in places.items():
+        interval = interval_of(np.isin(np.arange(len(clips)), rows))
+        table.append([fold, interval.n, interval.value, interval.low, interval.high])
     return CrossValidation(
         interval_of(np.ones(len(clips), dtype=bool)),
-        task.measure(targets, truth, merged),
-        _measure_calibration(task, targets, scores, merged) if hasattr(task, "calibration_loss") else {},
-        pd.DataFrame(rows, columns=["fold", "n", "metric", "low", "high"]),
+        _measure(task, targets, own_targets, clips, places, truth, merged),
+        _measure_calibration(task, [own_targets[fold] for fold in folds], scores, merged)
+        if hasattr(task, "calibration_loss")
+        else {},
+        pd.DataFrame(table, columns=["fold", "n", "metric", "low", "high"]),
     )
 
 
-def _measure_calibration(
-    task: ModuleType, targets: dict[str, Any], scores: NDArray[np.float64], outputs: NDArray[Any]
+def _measure(
+    task: ModuleType,
+    targets: dict[str, Any],
+    own_targets: Mapping[str, dict[str, Any]],
+    clips: pd.DataFrame,
+    places: Mapping[str, NDArray[np.int64]],
+    truth: Any,
+    outputs: NDArray[Any],
 ) -> dict[str, float]:
-    confidence = [task.describe(targets, output)["probability"] for output in outputs]
+    """Return the metrics over all clips; where folds have targets of their own, the mean of theirs, by their clips."""
+    if all(own == targets for own in own_targets.values()):
+        return dict(task.measure(targets, truth, outputs))
+    sums: dict[str, NDArray[np.float64]] = {}
+    for fold, rows in places.items():
+        own = own_targets[fold]
+        for name, value in task.measure(own, task.truth(own, clips.iloc[rows]), outputs[rows]).items():
+            sums[name] = sums.get(name, np.zeros(2)) + np.array([value * len(rows), len(rows)])
+    return {name: float(total / n) for name, (total, n) in sums.items()}
+
+
+def _measure_calibration(
+    task: ModuleType, targets: Sequence[dict[str, Any]], scores: NDArray[np.float64], outputs: NDArray[Any]
+) -> dict[str, float]:
+    pairs = zip(targets, outputs, strict=True)
+    confidence = [task.describe(own, output)["probability"] for own, output in pairs]
     return measure_calibration(confidence, scores[:, 0] == scores[:, 1])
 
 

@@ -21,12 +21,13 @@ class Point(NamedTuple):
     train_clips: int
     outputs: NDArray[Any]
     """What it makes of the test clips, ``(clips, ...)``; objects, an array each, where they differ in shape."""
+    targets: dict[str, Any]
+    """By which its outputs are judged."""
 
 
 def judge_shares(
     task: ModuleType,
-    targets: dict[str, Any],
-    truth: Any,
+    clips: pd.DataFrame,
     points: Sequence[Point],
     samples: int,
     confidence: float,
@@ -39,19 +40,18 @@ def judge_shares(
 
     Parameters
     ----------
-    targets
-        The same for all points.
-    truth
-        Of the test clips, as the task gives it.
+    clips
+        The test clips, rows of the manifest.
     samples, confidence, groups
         As in `bootstrap_interval`.
     """
     rows = []
     for point in points:
-        scores = task.score_clips(targets, truth, point.outputs)
+        truth = task.truth(point.targets, clips)
+        scores = task.score_clips(point.targets, truth, point.outputs)
         generator = np.random.default_rng(seed)
-        interval = make_intervals(task, targets, truth, point.outputs, scores, groups, samples, confidence, generator)(
-            np.ones(len(scores), dtype=bool)
-        )
+        interval = make_intervals(
+            task, point.targets, truth, point.outputs, scores, groups, samples, confidence, generator
+        )(np.ones(len(scores), dtype=bool))
         rows.append([point.share, point.train_clips, interval.value, interval.low, interval.high])
     return pd.DataFrame(rows, columns=["share", "train_clips", "metric", "low", "high"])

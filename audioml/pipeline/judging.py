@@ -28,7 +28,7 @@ from audioml.pipeline.context import Context
 from audioml.store.clips import FOLDER as AUDIO
 from audioml.store.clips import read_clips
 from audioml.store.features import FeatureSet
-from audioml.store.parts import PARTS, list_shares, read_outputs, splits_of
+from audioml.store.parts import PARTS, list_shares, read_outputs, read_targets, splits_of
 from audioml.tasks._outputs import stack
 from audioml.training.seeds import derive_seed
 
@@ -117,7 +117,7 @@ def trace_learning_curve(
     Parameters
     ----------
     targets
-        As they were before the final model's validation clips taught it its thresholds, which the others have not.
+        Of the final model; the others have their own.
     splits
         The table of splits.
     test
@@ -133,17 +133,18 @@ def trace_learning_curve(
     usable, points = splits[~splits["clip_id"].isin(list(features.quarantined))], []
     if shares := list_shares(splits):
         judged, outputs = read_outputs(ctx.require(PARTS, "train"), "share")
+        own_targets = read_targets(ctx.path(PARTS), "share")
         for part in shares:
             own = judged[judged["name"] == part.name]
             places = pd.Series(own.index, index=own["clip_id"]).reindex(test.manifest["clip_id"])
             if places.isna().any():
                 raise StepError(f"{PARTS} lacks test clips of share {part.name!r}. Run: audioml run train")
             made = stack([outputs[int(place)] for place in places])
-            points.append(Point(part.name, _count_training(splits_of(usable, part)), made))
-        points.append(Point("all", _count_training(usable), test.outputs))
-    params, truth = ctx.params.evaluate, task.truth(targets, test.manifest)
+            points.append(Point(part.name, _count_training(splits_of(usable, part)), made, own_targets[part.name]))
+        points.append(Point("all", _count_training(usable), test.outputs, targets))
+    params = ctx.params.evaluate
     resampling = (params.bootstrap_samples, params.confidence, ctx.params.seed)
-    return judge_shares(task, targets, truth, points, *resampling, groups)
+    return judge_shares(task, test.manifest, points, *resampling, groups)
 
 
 def _count_training(splits: pd.DataFrame) -> int:

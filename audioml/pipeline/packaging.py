@@ -49,8 +49,12 @@ def tune_description(ctx: Context, features: FeatureSet, description: Descriptio
     """
     predictor = Predictor.of(description, open_session(ctx.path(ONNX), threads=0))
     manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
-    clips = _validation_clips(features, manifest, splits)
-    params, task = ctx.params.plugin_section("tasks"), predictor.task
+    return _tune(ctx, features, predictor, _validation_clips(features, manifest, splits))
+
+
+def _tune(ctx: Context, features: FeatureSet, predictor: Predictor, clips: pd.DataFrame) -> Description:
+    """Return the description of a predictor with what these clips teach."""
+    params, task, description = ctx.params.plugin_section("tasks"), predictor.task, predictor.description
     if clips.empty or not (_calibrates(ctx) or hasattr(task, "tune_outputs")):
         return description
     truth = task.truth(description.targets, clips)
@@ -84,6 +88,8 @@ class HeldOut:
     """Name of the task's metric."""
     value: float
     """That metric."""
+    targets: dict[str, Any]
+    """The model's, with what its validation clips taught, such as a threshold."""
 
 
 def judge_held_out(
@@ -91,7 +97,7 @@ def judge_held_out(
 ) -> HeldOut:
     """Return what the best epoch's model makes of the clips of the split ``test``, merged as in serving.
 
-    Where the task is calibrated, the temperature is fitted to the clips of ``validation``.
+    The clips of ``validation`` teach what they teach the final model: a temperature, thresholds, how to decode.
 
     Raises
     ------
@@ -108,14 +114,12 @@ def judge_held_out(
     network = load_network(ctx.params, result.checkpoint, result.targets, features.shape)
     predictor = Predictor.of(describe(ctx, features, result.targets), TorchSession(network))
     task = predictor.task
-    validation = _validation_clips(features, manifest, splits)
-    if _calibrates(ctx) and len(validation):
-        raw, clip_of = run_stored(predictor, features, validation["clip_id"].tolist())[:2]
-        temperature = fit_temperature(predictor, raw, clip_of, task.truth(result.targets, validation))
-        predictor = replace(predictor, description=replace(predictor.description, temperature=temperature))
+    tuned = _tune(ctx, features, predictor, _validation_clips(features, manifest, splits))
+    targets, predictor = tuned.targets, replace(predictor, description=tuned)
     outputs = predict_stored(predictor, features, clips["clip_id"].tolist())
-    value = divide(*sum_scores(task, result.targets, task.truth(result.targets, clips), outputs))
-    return HeldOut(clips["clip_id"].tolist(), outputs, primary_of(task, ctx.params.plugin_section("tasks")), value)
+    value = divide(*sum_scores(task, targets, task.truth(targets, clips), outputs))
+    primary = primary_of(task, ctx.params.plugin_section("tasks"))
+    return HeldOut(clips["clip_id"].tolist(), outputs, primary, value, targets)
 
 
 def _describe_plugin(ctx: Context, section: str, kind: str) -> dict[str, Any]:

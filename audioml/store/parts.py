@@ -6,6 +6,7 @@ a share of the final model's training clips, and judged on the same test clips.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,9 +32,11 @@ SCHEMA = pa.schema(
         "name": pa.string(),
         "output": pa.list_(pa.float32()),
         "shape": pa.list_(pa.int64()),
+        "targets": pa.dictionary(pa.int32(), pa.string()),
     }
 )
-"""One row for each clip that a part's model is judged on: what it makes of the clip, flat, and that output's shape."""
+"""One row for each clip that a part's model is judged on: what it makes of the clip, flat, that output's shape, and
+the model's targets as JSON, the same for all clips of a part."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,10 @@ def splits_of(splits: pd.DataFrame, part: Part) -> pd.DataFrame:
     return inside[["clip_id"]].assign(split=np.select([held_out, validates], ["test", "validation"], "train"))
 
 
-def write_outputs(path: Path, part: Part, clip_ids: Sequence[str], outputs: NDArray[np.float32]) -> None:
-    """Write what the model of a part makes of the clips that it is judged on, outputs (clips, ...)."""
+def write_outputs(
+    path: Path, part: Part, clip_ids: Sequence[str], outputs: NDArray[np.float32], targets: dict[str, Any]
+) -> None:
+    """Write what the model of a part makes of the clips that it is judged on, outputs (clips, ...), and its targets."""
     n = len(clip_ids)
     columns = [
         list(clip_ids),
@@ -98,6 +103,7 @@ def write_outputs(path: Path, part: Part, clip_ids: Sequence[str], outputs: NDAr
         [part.name] * n,
         [output.ravel() for output in outputs],
         [list(output.shape) for output in outputs],
+        [json.dumps(targets, ensure_ascii=False)] * n,
     ]
     arrays = [pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)]
     _write(path, pa.table(arrays, schema=SCHEMA))
@@ -116,6 +122,13 @@ def read_outputs(path: Path, kind: Kind) -> tuple[pd.DataFrame, list[NDArray[np.
         for flat, shape in zip(table["output"].to_pylist(), table["shape"].to_pylist(), strict=True)
     ]
     return table.select(["clip_id", "name"]).to_pandas(), outputs
+
+
+def read_targets(path: Path, kind: Kind) -> dict[str, dict[str, Any]]:
+    """Return the targets of the model of each part of a kind, by its name."""
+    table = pq.read_table(path, columns=["name", "targets"], filters=[("kind", "==", kind)])
+    pairs = table.to_pandas().astype(str).drop_duplicates("name")
+    return {name: json.loads(text) for name, text in zip(pairs["name"], pairs["targets"], strict=True)}
 
 
 def _write(path: Path, table: pa.Table) -> None:

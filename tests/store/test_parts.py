@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from audioml.store.manifest import read_splits, write_splits
-from audioml.store.parts import Part, join_outputs, list_parts, read_outputs, splits_of, write_outputs
+from audioml.store.parts import Part, join_outputs, list_parts, read_outputs, read_targets, splits_of, write_outputs
 
 SPLITS = pd.DataFrame(
     {
@@ -53,12 +53,13 @@ def test_a_part_is_trained_by_splits_of_its_own(tmp_path: Path) -> None:
 def test_outputs_of_a_kind_come_back_in_order(tmp_path: Path) -> None:
     outputs = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     tables = [tmp_path / name for name in ("fold", "share")]
-    write_outputs(tables[0], Part("fold", "ann"), ["b", "a"], outputs)
-    write_outputs(tables[1], Part("share", "0.5"), ["c"], outputs[:1])
+    write_outputs(tables[0], Part("fold", "ann"), ["b", "a"], outputs, {"labels": ["ä", "b"]})
+    write_outputs(tables[1], Part("share", "0.5"), ["c"], outputs[:1], {"labels": []})
     join_outputs(tmp_path / "parts.parquet", tables)
     clips, found = read_outputs(tmp_path / "parts.parquet", "fold")
     assert clips.to_dict("list") == {"clip_id": ["b", "a"], "name": ["ann", "ann"]}
     np.testing.assert_array_equal(found, outputs)
     assert read_outputs(tmp_path / "parts.parquet", "share")[0]["clip_id"].tolist() == ["c"]
+    assert read_targets(tmp_path / "parts.parquet", "fold") == {"ann": {"labels": ["ä", "b"]}}
     join_outputs(tmp_path / "none.parquet", [])
     assert read_outputs(tmp_path / "none.parquet", "share")[0].empty

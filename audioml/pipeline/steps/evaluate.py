@@ -50,7 +50,7 @@ from audioml.store.clips import FOLDER as AUDIO
 from audioml.store.features import FeatureSet, open_features
 from audioml.store.files import read_json, write_folder_atomic, write_json
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
-from audioml.store.parts import PARTS, read_outputs
+from audioml.store.parts import PARTS, read_outputs, read_targets
 from audioml.tasks._outputs import primary_of
 
 FEATURES, RUN = "features", "models/run.json"
@@ -230,7 +230,7 @@ def _find_out(
         strangers=meet_strangers(ctx, predictor, test),
         cost=price(ctx, predictor, test, run),
         folds=cross_validate(ctx, task, run["targets"], manifest),
-        learning_curve=trace_learning_curve(ctx, features, task, run["targets"], splits, test, groups),
+        learning_curve=trace_learning_curve(ctx, features, task, targets, splits, test, groups),
         predictions=predictions,
         wrong=wrong,
         explanations=explanations,
@@ -313,11 +313,7 @@ def describe_test(primary: str, headline: Interval, measured: dict[str, float]) 
 def cross_validate(
     ctx: Context, task: ModuleType, targets: dict[str, Any], manifest: pd.DataFrame
 ) -> CrossValidation | None:
-    """Judge what the models of the folds made of held-out clips; None where there are no folds.
-
-    They are judged by the targets as they were before the final model's validation clips taught it its threshold:
-    some of these clips are held out here.
-    """
+    """Judge what the models of the folds made of held-out clips; None where there are no folds."""
     path = ctx.path(PARTS)
     if not path.exists():
         return None
@@ -328,7 +324,7 @@ def cross_validate(
     params, grouping = ctx.params.evaluate, group_clips(clips, ctx.params.split.group)
     resampling = (params.bootstrap_samples, params.confidence, np.random.default_rng(ctx.params.seed))
     folds, groups = held_out["name"].tolist(), grouping.groups if grouping else None
-    return judge_folds(task, targets, clips, folds, outputs, *resampling, groups)
+    return judge_folds(task, targets, read_targets(path, "fold"), clips, folds, outputs, *resampling, groups)
 
 
 def describe_folds(primary: str, folds: CrossValidation) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _train(ctx: Context, key: str, state: Path, part: Part | None, *, first: boo
             judged = judge_held_out(ctx, features, *inputs[2:4], result)
             tracker.log_metrics({f"{part.kind}_{judged.primary}": judged.value}, step=int(best["epoch"]))
             summary["metrics"] |= {f"{part.kind}_{judged.primary}": judged.value}
-            write_outputs(state / STATE_OUTPUTS, part, judged.clip_ids, judged.outputs)
+            write_outputs(state / STATE_OUTPUTS, part, judged.clip_ids, judged.outputs, judged.targets)
     write_json(state / STATE_RESULT, {"run": summary, "targets": result.targets})
     if part:
         _forget_checkpoints(state)

@@ -27,6 +27,7 @@ from audioml.store.parts import PARTS, Part, join_outputs, write_outputs
 from audioml.training.network import build_network
 
 STEP = find_step("evaluate")
+TARGETS = {"labels": ["high", "low"]}
 HISTORY = [
     {"epoch": 1, "train_loss": 0.7, "val_loss": 0.6, "val_accuracy": 0.8, "learning_rate": 0.01},
     {"epoch": 2, "train_loss": 0.4, "val_loss": 0.5, "val_accuracy": 0.9, "learning_rate": 0.001},
@@ -208,7 +209,7 @@ def test_folds_are_pooled_and_shown(ctx, logged):
         # Every clip is taken for low.
         parts.append(ctx.path(f"{speaker}.parquet"))
         outputs = np.tile(np.array([0.25, 0.75], np.float32), (len(clips), 1))
-        write_outputs(parts[-1], Part("fold", speaker), clips["clip_id"].tolist(), outputs)
+        write_outputs(parts[-1], Part("fold", speaker), clips["clip_id"].tolist(), outputs, TARGETS)
     join_outputs(ctx.path(PARTS), parts)
     # A threshold belongs to the final model.
     package = ctx.path("models/package/artifacts/model.json")
@@ -253,7 +254,7 @@ def test_the_learning_curve_is_measured_and_shown(ctx, logged):
     tables = []
     for share, outputs in (("0.1", low), ("0.5", right)):
         tables.append(ctx.path(f"{share}.parquet"))
-        write_outputs(tables[-1], Part("share", share), test["clip_id"].tolist()[::-1], outputs[::-1])
+        write_outputs(tables[-1], Part("share", share), test["clip_id"].tolist()[::-1], outputs[::-1], TARGETS)
     join_outputs(ctx.path(PARTS), tables)
     run_step(ctx, STEP)
     metrics = read_json(ctx.path("reports/metrics.json"))
