@@ -36,7 +36,7 @@ FAST = {"training.precision": "bf16-mixed"}
 HEARD_NOISE, OTHER_NOISE = "[123]-*", "[45]-*"
 """Recordings of ESC-10 that training has in the background, and those that are heard behind test clips: its folds."""
 SPEAKER = r"(?P<digit>\d)_(?P<label>\w+)_(?P<index>\d+)"
-UNHEARD = f"speaker in {list(SPEAKERS[::5])}"
+UNHEARD = f"speaker in {json.dumps(SPEAKERS[::5])}"
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RATE = 8000
 """Of FSDD, in Hz."""
