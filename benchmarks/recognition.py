@@ -120,7 +120,7 @@ SINGLE = {
             Figure("accuracy, mean of five", "at least 90", mean_of_folds),
             Figure("calibration error after scaling", "at most 5", calibration_of_folds),
         ],
-        {"split.folds": "fold"},
+        {"split.folds": "fold", "training.max_epochs": 300, "training.patience": 300},
     ),
     "commands": Job(
         "spoken commands, unheard voices",

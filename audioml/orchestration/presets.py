@@ -46,6 +46,8 @@ class Preset:
     """The layout where no data is named; it makes its clips."""
     made: Mapping[str, Any] = field(default_factory=dict)
     """Changes beside, for that layout only."""
+    max_sample_rate: int = 16_000
+    """Features take the source's own rate, but no more than this, in Hz: speech and most events lie below 8 kHz."""
 
 
 PRESETS = {
@@ -75,9 +77,19 @@ PRESETS = {
         "sounds of the surroundings",
         {
             **STEADY,
+            "features.n_mels": 64,
+            "features.top_db": 80.0,
             "features.keep_audio": True,
-            "augment": [{"name": "speed"}, {"name": "gain"}, *MASKS, {"name": "mixup", "alpha": 0.4, "share": 1.0}],
+            "model": {"name": "rescnn", "channels": [24, 40, 56], "width": 96, "dropout": 0.2},
+            "augment": [
+                {"name": "speed", "min_factor": 0.8, "max_factor": 1.25, "share": 0.5},
+                {"name": "filter_response"},
+                {"name": "time_shift", "max_shift_share": 0.5},
+                {"name": "specaugment", "max_frames_share": 0.15},
+                {"name": "mixup", "alpha": 1.0, "share": 1.0},
+            ],
         },
+        max_sample_rate=32_000,
     ),
     "speech": Preset(
         "texts, with the times of their words",

@@ -45,8 +45,6 @@ __pycache__/
 """
 DVCIGNORE = "# Byte code beside the package's sources is no change of code.\n__pycache__\n*.pyc\n"
 WRITTEN = ("dvc.yaml", DAG_FILE_PATH, FILE_NAME)
-MAX_SAMPLE_RATE = 16000
-"""Features default to the source's own rate, but to no more than this: speech and most events lie below 8 kHz."""
 MAX_INPUT_S = 10.0
 SEGMENT_S = 5.0
 """Clips longer than the first are seen through windows of the second, and answered for as a whole."""
@@ -195,7 +193,7 @@ def _choose_params(folder: Path, choices: Choices) -> tuple[dict[str, Any], Sour
         },
         "split": {"test": choices.test, "fold": choices.fold, "group": choices.group},
         "ingest": {"segment": {"name": "fixed", "length_s": CLIP_S} if _has_long_recordings(summary) else None},
-        "features": {"name": "logmel", **_choose_features(summary)},
+        "features": {"name": "logmel", **_choose_features(summary, preset.max_sample_rate)},
         "task": {"name": "detection" if layout == "events" else "classification"},
         "model": {"name": "rescnn"},
         "training": _choose_epochs(summary),
@@ -248,13 +246,13 @@ def _count_inputs(summary: SourceSummary) -> float:
     return summary.n_files
 
 
-def _choose_features(summary: SourceSummary | None) -> dict[str, Any]:
+def _choose_features(summary: SourceSummary | None, max_rate: int) -> dict[str, Any]:
     """Return rate, length, window and hop that suit the source.
 
     Words and events get windows of 25 ms each 10 ms, longer clips 40 ms each 20 ms; clips too long for one input are
     seen through windows.
     """
-    sample_rate = min(MAX_SAMPLE_RATE, summary.sample_rate if summary else MAX_SAMPLE_RATE)
+    sample_rate = min(max_rate, summary.sample_rate) if summary else max_rate
     duration_s = _typical_clip_s(summary)
     has_events = summary is not None and summary.layout == "events"
     # Events are looked for in recordings of any length.
