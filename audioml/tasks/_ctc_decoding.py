@@ -20,6 +20,8 @@ from audioml.tasks._ngrams import END, NGrams
 
 BLANK = 0
 """The unit that stands for none; others are numbered from 1."""
+WIDER_BEAM = 4
+"""Times as many prefixes where the first search ends in no whole word."""
 MIN_LOG_PROBABILITY = -9.0
 """Units less probable than this in a frame are not followed there, the most probable one aside."""
 
@@ -118,18 +120,31 @@ class WordDecoder:
     def decode(self, log_probabilities: Floats) -> list[tuple[str, tuple[int, ...]]] | None:
         """Return the most probable words and their units; None if what is heard fits no sequence of whole words.
 
+        Where a unit that was hardly heard is needed, as of a word that is said in another way than the lexicon knows,
+        the search is made again with all units and more prefixes.
+
         Parameters
         ----------
         log_probabilities
             float32 (units, frames), the first row for the blank.
         """
+        found = self._search(log_probabilities, self.beam, MIN_LOG_PROBABILITY)
+        if found is None:
+            # No words at all are no answer where something was heard.
+            found = self._search(log_probabilities, WIDER_BEAM * self.beam, -np.inf) or None
+        return found
+
+    def _search(self, log_probabilities: Floats, width: int, least: float) -> list[tuple[str, tuple[int, ...]]] | None:
+        """Return what `decode` does, following `width` prefixes by units of at least a log-probability."""
         beam = {_Prefix((), ()): _Score(self.tree, 0.0, blank=0.0)}
         for frame in log_probabilities.T.astype(np.float64):
-            likely = np.flatnonzero(frame[1:] >= MIN_LOG_PROBABILITY) + 1
+            likely = np.flatnonzero(frame[1:] >= least) + 1
             if len(likely) == 0:
                 likely = np.array([frame[1:].argmax() + 1])
-            beam = self._keep_best(self._follow(beam, frame, likely.tolist()))
+            beam = self._keep_best(self._follow(beam, frame, likely.tolist()), width)
         finished = [found for prefix, score in beam.items() for found in self._finish(prefix, score)]
+        # A score without a way to it is no answer.
+        finished = [answer for answer in finished if answer[0] > -np.inf]
         if not finished:
             return None
         _, words = max(finished)
@@ -181,8 +196,8 @@ class WordDecoder:
             finished.append((score.total + self._judge(prefix.words, word) + self._judge(words, END), words))
         return finished
 
-    def _keep_best(self, found: Mapping[_Prefix, _Score]) -> dict[_Prefix, _Score]:
-        best = sorted(found.items(), key=lambda item: -item[1].total)[: self.beam]
+    def _keep_best(self, found: Mapping[_Prefix, _Score], width: int) -> dict[_Prefix, _Score]:
+        best = sorted(found.items(), key=lambda item: -item[1].total)[:width]
         return dict(best)
 
 

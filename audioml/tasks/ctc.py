@@ -56,7 +56,7 @@ TRIED_BONUSES = (0.0, 1.5)
 TUNED_CLIPS = 100
 PADDING = -1
 KEPT_DECODERS = 2
-SHOWN_WORDS, SHOWN_BARS, SHOWN_CLIPS = 200, 30, 4
+SHOWN_WORDS, FEWEST_WORDS, SHOWN_BARS, SHOWN_CLIPS = 200, 20, 30, 4
 REPORTED = ("alignments",)
 """Figures that the report shows beside the tables."""
 
@@ -295,7 +295,7 @@ def measure(targets: dict[str, Any], truth: Objects, outputs: NDArray[Any]) -> d
 
 
 def tables(targets: dict[str, Any], truth: Objects, outputs: NDArray[Any]) -> dict[str, pd.DataFrame]:
-    """Return `words`, those that went wrong most often first: word, n, wrong, error_rate, heard_as."""
+    """Return `words` that went wrong, the most often first, or `FEWEST_WORDS`: word, n, wrong, error_rate, heard_as."""
     import pandas as pd
 
     said: Counter[str] = Counter()
@@ -308,7 +308,8 @@ def tables(targets: dict[str, Any], truth: Objects, outputs: NDArray[Any]) -> di
             if kind != "insert":
                 wrong[reference[i]] += 1
                 heard_as[reference[i]][found[j] if kind == "replace" else "–"] += 1
-    order = sorted(said, key=lambda word: (-wrong[word], word))[:SHOWN_WORDS]
+    n_shown = min(SHOWN_WORDS, max(FEWEST_WORDS, sum(n > 0 for n in wrong.values())))
+    order = sorted(said, key=lambda word: (-wrong[word], -said[word], word))[:n_shown]
     usual = [heard_as[word].most_common(1)[0][0] if wrong[word] else "" for word in order]
     return {
         "words": pd.DataFrame(

@@ -79,9 +79,16 @@ def test_silence_is_no_words() -> None:
 
 
 def test_what_fits_no_words_is_none() -> None:
+    model = NGrams.of_texts([("bab",)], 1)
+    decoder = WordDecoder(model, {"bab": [[3, 2, 3]]}, SEPARATOR, beam=1)
+    assert decoder.decode(path(3, 3, sure=0.999)) is None
+
+
+def test_a_word_said_in_another_way_is_found_all_the_same() -> None:
+    """The last unit is less probable than what a search follows at first."""
     model = NGrams.of_texts([("ba",)], 1)
     decoder = WordDecoder(model, {"ba": [[3, 2]]}, SEPARATOR, beam=1)
-    assert decoder.decode(path(3, 3, sure=0.999)) is None
+    assert decoder.decode(path(3, 3, 0, sure=0.99999)) == [("ba", (3, 2))]
 
 
 def test_units_stand_where_they_are_heard() -> None:
