@@ -282,10 +282,17 @@ def _error_rates(trials: Trials) -> tuple[Weights, Weights, Weights]:
 
 
 def _equal_error(trials: Trials) -> tuple[float, float]:
-    """Return the equal error rate, and the threshold there; between two pairs both are interpolated."""
+    """Return the equal error rate, and the threshold there.
+
+    Between two pairs both are interpolated. Where several thresholds make as many errors of both kinds, as where pairs
+    of one speaker and of two lie apart, it is the one in the middle.
+    """
     thresholds, rejects, accepts = _error_rates(trials)
     difference = rejects - accepts
-    return float(np.interp(0.0, difference, rejects)), float(np.interp(0.0, difference, thresholds))
+    rate, threshold = np.interp(0.0, difference, rejects), np.interp(0.0, difference, thresholds)
+    if len(equal := np.flatnonzero(difference == 0)):
+        threshold = thresholds[[equal[0], min(equal[-1] + 1, len(thresholds) - 1)]].mean()
+    return float(rate), float(threshold)
 
 
 def _crossing(same: Weights, different: Weights) -> Weights:
@@ -293,6 +300,8 @@ def _crossing(same: Weights, different: Weights) -> Weights:
     n_same, n_different = same.sum(axis=1), different.sum(axis=1)
     there = (n_same > 0) & (n_different > 0)
     rates = np.full(len(same), np.nan)
+    if not there.any():
+        return rates
     rejects = np.cumsum(same[there], axis=1) / n_same[there, None]
     difference = rejects - 1 + np.cumsum(different[there], axis=1) / n_different[there, None]
     # The first threshold accepts all.

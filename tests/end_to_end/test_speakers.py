@@ -29,7 +29,7 @@ def voices(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     params = yaml.safe_load((workspace / "params.yaml").read_text())
     params |= {"task": {"name": "speaker", "embedding": 16}, "augment": []}
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
-    change_params(workspace, "training", max_epochs=6)
+    change_params(workspace, "training", max_epochs=12)
     with keep_server(workspace):
         run_steps(workspace)
         yield workspace

@@ -184,3 +184,22 @@ def test_tables_and_figures() -> None:
     assert set(drawn) == {"error_rates", "similarities"}
     labels = [text.get_text() for text in drawn["similarities"].axes[0].get_legend().get_texts()]
     assert labels[0].startswith("one speaker (")
+
+
+def test_the_threshold_is_amid_pairs_that_lie_apart() -> None:
+    angles = np.radians([0, 10, 100, 120])
+    outputs = np.zeros((4, 4), dtype=np.float32)
+    outputs[:, :2] = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    targets = {"labels": ["ann", "bob"], "embedding": 2}
+    truth = np.array(["ann", "ann", "bob", "bob"], dtype=object)
+    tuned = task.tune_outputs(task.Params(embedding=2), targets, truth, outputs)
+    # Nearest of two speakers are 10 and 100 degrees; farthest of one are 100 and 120.
+    between = (np.cos(np.radians(90)) + np.cos(np.radians(20))) / 2
+    assert tuned["accept_above"] == pytest.approx(between, abs=1e-4)
+
+
+def test_one_clip_has_no_error_rate() -> None:
+    outputs, targets = np.ones((1, 3), dtype=np.float32), {"labels": ["ann"], "embedding": 2}
+    rates = task.score_resamples(targets, np.array(["ann"], dtype=object), outputs, np.ones((5, 1)))
+    assert rates.shape == (5,)
+    assert np.isnan(rates).all()
