@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -59,6 +60,14 @@ def minimal_params() -> dict[str, Any]:
         "task": {"name": "classification"},
         "model": {"name": "bcresnet"},
     }
+
+
+@pytest.fixture(autouse=True)
+def own_import_path() -> Iterator[None]:
+    """Take back what a test adds to the import path, such as the code of a model's package that MLflow loads."""
+    before = sys.path[:]
+    yield
+    sys.path[:] = before
 
 
 @pytest.fixture(scope="session")
