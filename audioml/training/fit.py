@@ -181,7 +181,7 @@ def _prepare(params: Params, selection: Selection, source: Path | None) -> _Lear
     if source is not None:
         start_from(network, source, params, selection.targets)
     restrict(network, params.training, derive_seed(params.seed, "adapt"))
-    # Convolutions run 1.3 to 2 times as fast with a pixel's channels side by side.
+    # Processors run convolutions sooner with a pixel's channels side by side.
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     classes = find_classes(task, train)[train.clips] if params.training.sampling == "balanced" else None
     if params.training.class_weights == "balanced":
