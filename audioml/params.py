@@ -412,6 +412,61 @@ class RegistryParams(Section):
     """Registered name; None takes the workspace's name."""
 
 
+class ServingParams(Section):
+    """How the model is served. Nothing here changes an output."""
+
+    poll_s: Annotated[float, Field(gt=0)] = 5.0
+    """Seconds between two looks at the registry for another version of what is served."""
+    canary: str | None = None
+    """Alias of the version that answers a share of the requests in place of the served one, such as challenger."""
+    canary_share: Share = 0.1
+    """Of the requests, where there is a canary."""
+    shadow: str | None = None
+    """Alias of a version that hears every request beside the served one: answers that differ are counted, not given."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """That decode, make features and run the network; None takes one a core."""
+    max_batch: Annotated[int, Field(ge=1)] = 16
+    """Clips of different requests that go through the network together, at most."""
+    batch_ms: Annotated[float, Field(gt=0)] = 20.0
+    """Latency budget of a batch: no more clips are taken together than are answered in this time."""
+    max_wait_ms: Annotated[float, Field(gt=0)] = 1000.0
+    """A request that would wait longer for its turn is refused with 503 and Retry-After."""
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """For one request, from its first byte to its answer."""
+    max_upload_mb: Annotated[float, Field(gt=0)] = 25.0
+    """Of a request, in megabytes of 10^6 bytes."""
+    max_waiting_mb: Annotated[float, Field(gt=0)] = 512.0
+    """Of all requests that are not answered yet; further ones are refused with 503."""
+    max_files: Annotated[int, Field(ge=1)] = 64
+    """In one request."""
+    max_duration_s: Annotated[float, Field(gt=0)] = 600.0
+    """Of a recording."""
+    max_channels: Annotated[int, Field(ge=1)] = 16
+    max_sample_rate: Annotated[int, Field(ge=1000)] = 384_000
+    """In Hz."""
+    max_streams: Annotated[int, Field(ge=0)] = 64
+    """Live streams at a time."""
+    max_stream_s: Annotated[float, Field(gt=0)] = 3600.0
+    """Of audio in one live stream."""
+    cors_origins: list[str] = []
+    """Origins whose pages may ask this server, such as https://example.org; [] for none but its own."""
+    log_share: Share = 1.0
+    """Of the predictions, drawn at random, that are written to the log which monitoring reads."""
+    log_audio: bool = False
+    """Keep the recordings in that log as well."""
+    log_days: Annotated[int, Field(ge=1)] = 90
+    """Days after which a day's log is removed."""
+
+    @model_validator(mode="after")
+    def _check_batch(self) -> Self:
+        if self.max_upload_mb > self.max_waiting_mb:
+            raise ValueError(
+                f"max_upload_mb is {self.max_upload_mb:g} and max_waiting_mb {self.max_waiting_mb:g}; a single upload "
+                "must fit into what may wait"
+            )
+        return self
+
+
 class NotifierParams(BaseModel):
     """Who is told, and of what. Keys beside `name` and `on` go to the notifier."""
 
@@ -493,6 +548,7 @@ class Params(Section):
     tune: TuneParams = TuneParams()
     evaluate: EvaluateParams = EvaluateParams()
     registry: RegistryParams = RegistryParams()
+    serving: ServingParams = ServingParams()
     airflow: AirflowParams = AirflowParams()
 
     def data_section(self) -> Any:
