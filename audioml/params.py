@@ -653,6 +653,11 @@ def read_raw_params(path: Path) -> dict[str, Any]:
     return raw
 
 
+def read_serving(path: Path) -> ServingParams:
+    """Read the section `serving` of a YAML file, where there is no workspace. Raises ParamsError as `load_params`."""
+    return parse_section(ServingParams, read_raw_params(path).get("serving") or {}, "serving")
+
+
 def parse_params(raw: dict[str, Any]) -> Params:
     """Check a mapping of sections; plug-in names must exist, their keys are checked later."""
     params = parse_section(Params, raw, "")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from audioml.errors import ServiceError
 from audioml.ports import LOCAL
-from audioml.registry.server import use_server
+from audioml.registry.server import DATABASE, folder_of, use_server
 from audioml.registry.workspace import ModelUser
 
 URI_VARIABLE, REGISTRY_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
@@ -39,6 +39,18 @@ def tracking(ctx: ModelUser) -> Iterator[str]:
         return
     with use_server(ctx.state) as server, _client_settings(server.url):
         yield server.url
+
+
+def registry_state(ctx: ModelUser) -> object:
+    """Return what is another value whenever the registry may have changed since; cheap, and starts no server.
+
+    A workspace's own server writes its database file. Of a configured server nothing is known without asking it, so
+    that no two values of it are equal.
+    """
+    if os.environ.get(URI_VARIABLE):
+        return object()
+    paths = [folder_of(ctx.state) / f"{DATABASE}{suffix}" for suffix in ("", "-wal")]
+    return [(stat.st_mtime_ns, stat.st_size) for path in paths if path.exists() for stat in [path.stat()]]
 
 
 def mlflow_url(tracking_uri: str = "") -> str:

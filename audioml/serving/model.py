@@ -15,7 +15,9 @@ from audioml.registry.versions import RegisteredVersion, parse_reference, resolv
 from audioml.registry.workspace import ModelUser
 
 if TYPE_CHECKING:
-    from audioml.inference.predictor import Predictor
+    from audioml.audio.decode import Limits
+    from audioml.errors import DecodeError
+    from audioml.inference.predictor import Answer, Predictor
 
 POLL_INTERVAL_S = 5.0
 
@@ -23,11 +25,11 @@ POLL_INTERVAL_S = 5.0
 class AudioPredictor(Protocol):
     """What predicts: `audioml.inference.predictor.Predictor`."""
 
-    def predict(self, clips: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Return one prediction for the bytes of each audio file."""
+    def predict_each(self, clips: Sequence[bytes], limits: Limits = ...) -> list[Answer | DecodeError]:
+        """Return what is said of the bytes of each audio file, or why it cannot be read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A predictor and the version it comes from."""
 
