@@ -127,6 +127,7 @@ STEPS: tuple[Step, ...] = (
             "registry/pyfunc_model.py",
             "store",
             "training",
+            "pipeline/package_clips.py",
             "pipeline/packaging.py",
             "pipeline/transfer_source.py",
             "pipeline/steps/train.py",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ def save_package(
     example_audio: bytes,
     checkpoint: Path | None = None,
     stream: Path | None = None,
+    golden: Sequence[tuple[str, bytes]] = (),
 ) -> None:
     """Write the package of a model to `folder`, whole or not at all.
 
@@ -73,12 +75,15 @@ def save_package(
         The weights that `audioml.training.transfer.save_weights` wrote, if others shall start from them.
     stream
         The network for streams, in one file, if the model can answer them.
+    golden
+        Id and audio file of the golden clips: they are kept with what the package makes of them (`inference.golden`).
     """
     import mlflow
     import pandas as pd
     from mlflow.models import Model
 
     from audioml.inference.description import DESCRIPTION, MODEL, STREAM
+    from audioml.inference.golden import GOLDEN, write_golden
     from audioml.inference.predictor import Predictor
 
     code = Path(audioml.__file__).resolve().parent
@@ -96,6 +101,9 @@ def save_package(
             shutil.copyfile(stream, files / STREAM)
             artifacts.append(STREAM)
         predictor = Predictor.load(files)
+        if golden:
+            write_golden(files / GOLDEN, predictor, golden)
+            artifacts.append(GOLDEN)
         prediction = predictor.predict([example_audio])[0]
         mlflow.pyfunc.save_model(
             path=str(temporary),

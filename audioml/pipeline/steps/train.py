@@ -13,7 +13,6 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from audioml.params import Params
 from audioml.pipeline.context import Context
+from audioml.pipeline.package_clips import read_example, read_golden
 from audioml.pipeline.packaging import describe, judge_held_out, tune_description
 from audioml.pipeline.step import Item
 from audioml.pipeline.transfer_source import TAG, describe_source, look_up_source, read_source, source_path
@@ -182,7 +182,8 @@ def collect(ctx: Context) -> dict[str, Any]:
         onnx=ctx.path(ONNX),
         stream=_export_stream(network, examples, description, state),
         description=description.as_dict(),
-        example_audio=_example_audio(ctx, list(features.quarantined)),
+        example_audio=read_example(ctx, list(features.quarantined)),
+        golden=read_golden(ctx, list(features.quarantined)),
         checkpoint=None if is_fitted(ctx.params) else ctx.path(CHECKPOINT),
     )
     write_json(ctx.path(RUN), {**result["run"], "targets": result["targets"], **described, "onnx_max_error": error})
@@ -323,15 +324,3 @@ def _checked_windows(frames: NDArray[np.int32]) -> list[NDArray[np.int64]]:
     """Return the rows of the windows to compare on: the first ones of the shortest length, and of the median one."""
     lengths = np.unique([frames.min(), np.sort(frames)[len(frames) // 2]])
     return [np.flatnonzero(frames == length)[:CHECKED_WINDOWS] for length in lengths]
-
-
-def _example_audio(ctx: Context, quarantined: Sequence[str]) -> bytes:
-    """Return the shortest training clip, as a small input example of the package."""
-    from audioml.store.clips import FOLDER, read_clips
-
-    manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
-    train = manifest[manifest["clip_id"].isin(splits.loc[splits["split"] == "train", "clip_id"])]
-    train = train[~train["clip_id"].isin(quarantined)]
-    row = train.sort_values(["size_bytes", "path"]).iloc[0]
-    ((_, data),) = read_clips(ctx.path(FOLDER) / row["shard"], [int(row["row"])])
-    return data
