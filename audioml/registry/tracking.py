@@ -41,16 +41,28 @@ def tracking(ctx: ModelUser) -> Iterator[str]:
         yield server.url
 
 
-def registry_state(ctx: ModelUser) -> object:
-    """Return what is another value whenever the registry may have changed since; cheap, and starts no server.
+class RegistryWatch:
+    """Tells whether the registry may have changed since it was last seen; cheap, and starts no server.
 
-    A workspace's own server writes its database file. Of a configured server nothing is known without asking it, so
-    that no two values of it are equal.
+    A workspace's own server writes its database file. Of a configured server nothing is known without asking it.
     """
-    if os.environ.get(URI_VARIABLE):
-        return object()
-    paths = [folder_of(ctx.state) / f"{DATABASE}{suffix}" for suffix in ("", "-wal")]
-    return [(stat.st_mtime_ns, stat.st_size) for path in paths if path.exists() for stat in [path.stat()]]
+
+    def __init__(self, ctx: ModelUser) -> None:
+        self._is_own = not os.environ.get(URI_VARIABLE)
+        self._folder = folder_of(ctx.state)
+        self._seen: object = None
+
+    def may_have_changed(self) -> bool:
+        """Return whether it is worth asking the registry."""
+        return not self._is_own or self._look() != self._seen
+
+    def remember(self) -> None:
+        """Take the registry as it is now for seen."""
+        self._seen = self._look()
+
+    def _look(self) -> object:
+        paths = [self._folder / f"{DATABASE}{suffix}" for suffix in ("", "-wal")]
+        return [(stat.st_mtime_ns, stat.st_size) for path in paths if path.exists() for stat in [path.stat()]]
 
 
 def mlflow_url(tracking_uri: str = "") -> str:

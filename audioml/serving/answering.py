@@ -12,12 +12,12 @@ from audioml.audio.decode import Limits
 from audioml.errors import DecodeError
 from audioml.inference.predictor import Answer
 from audioml.params import ServingParams
-from audioml.serving.batching import Batcher, Overloaded
+from audioml.serving.batching import Batcher, OverloadedError
 from audioml.serving.live import SHADOW, LiveModels
 from audioml.serving.metrics import ServerMetrics
 from audioml.serving.model import LoadedModel
 from audioml.serving.prediction_log import Logged, PredictionLog
-from audioml.serving.problems import Problem
+from audioml.serving.problems import RefusalError
 from audioml.units import samples_to_seconds
 
 SHADOW_WAIT_S = 0.1
@@ -76,15 +76,20 @@ class Answering:
             metrics.batch_clips.observe,
         )
         metrics.watch(lambda: models.models, lambda: models.refused)
-        metrics.watch_value("audioml_waiting", "Recordings that wait for a thread", lambda: self._batcher.waiting)
+        metrics.watch_value("audioml_waiting", "Recordings that wait for a thread", lambda: self.waiting)
         self._shadowed: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Recordings that no thread has taken yet."""
+        return self._batcher.waiting
 
     async def answer(self, request_id: str, recordings: Sequence[bytes]) -> list[Reply]:
         """Return what one version says of the recordings of a request, in order.
 
         Raises
         ------
-        Problem
+        RefusalError
             503 when they would wait too long for their turn.
         """
         role, model = self.models.choose()
@@ -113,9 +118,9 @@ class Answering:
             return await self._batcher.predict(model, audio)
         except DecodeError as error:
             return error
-        except Overloaded as error:
+        except OverloadedError as error:
             detail = "More recordings wait than can be answered in time. Come back later."
-            raise Problem(503, "busy", detail, error.retry_after_s) from None
+            raise RefusalError(503, "busy", detail, error.retry_after_s) from None
 
     def _ask_shadow(self, shadow: LoadedModel, audio: bytes, said: dict[str, Any]) -> None:
         if self._batcher.wait_s > SHADOW_WAIT_S or len(self._shadowed) >= MAX_SHADOWED:

@@ -27,7 +27,7 @@ from audioml.serving.metrics import ServerMetrics
 from audioml.serving.model import LoadedModel
 from audioml.serving.page import render_page
 from audioml.serving.prediction_log import PredictionLog
-from audioml.serving.problems import Problem, describe_responses
+from audioml.serving.problems import RefusalError, describe_responses
 from audioml.serving.schemas import INVOCATIONS_BODY, PREDICT_BODY, Predicted, Scored
 from audioml.serving.tokens import Tokens
 from audioml.serving.upload import Upload, read_body, read_uploads
@@ -74,9 +74,7 @@ def create_app(
         await answering.close()
 
     primary = models.primary
-    app = FastAPI(
-        title=primary.name, version=audioml.__version__, description="Served by audioml.", lifespan=lifespan
-    )
+    app = FastAPI(title=primary.name, version=audioml.__version__, description="Served by audioml.", lifespan=lifespan)
     app.state.answering = answering
     max_bytes = int(params.max_upload_mb * 1e6)
 
@@ -95,7 +93,7 @@ def create_app(
         request_id: str = request.state.request_id
         replies = await _in_time(params, start, answering.answer(request_id, [upload.audio for upload in uploads]))
         if len(uploads) == 1 and isinstance(error := replies[0].answer, DecodeError):
-            raise Problem(UNPROCESSABLE, error.reason, error.detail)
+            raise RefusalError(UNPROCESSABLE, error.reason, error.detail)
         end = time.perf_counter()
         timing_ms = {"receive": _ms(start, received), "predict": _ms(received, end), "total": _ms(start, end)}
         return JSONResponse(_describe(request, uploads, replies) | {"timing_ms": timing_ms})
@@ -114,12 +112,14 @@ def create_app(
         content_type = request.headers.get("content-type", "")
         recordings = await asyncio.to_thread(read_invocation, content_type, body, params.max_files, max_bytes)
         replies = await _in_time(params, start, answering.answer(request.state.request_id, recordings))
+        predictions = []
         for i, reply in enumerate(replies):
             if isinstance(reply.answer, DecodeError):
-                raise Problem(400, reply.answer.reason, f"Row {i}: {reply.answer.detail}")
+                raise RefusalError(400, reply.answer.reason, f"Row {i}: {reply.answer.detail}")
+            predictions.append(reply.answer.prediction)
         if replies:
             _note(request, replies)
-        return JSONResponse({"predictions": [reply.answer.prediction for reply in replies]})
+        return JSONResponse({"predictions": predictions})
 
     @app.get("/health/live", summary="Does the server run")
     @app.get("/ping", include_in_schema=False)
@@ -171,16 +171,16 @@ def create_app(
 def _answer_problems(app: FastAPI) -> None:
     """Have whatever goes wrong answered in one form."""
 
-    @app.exception_handler(Problem)
-    async def refuse(request: Request, problem: Problem) -> JSONResponse:
+    @app.exception_handler(RefusalError)
+    async def refuse(request: Request, problem: RefusalError) -> JSONResponse:
         return problem.response(request.state.request_id)
 
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
         reason = str(error.detail).lower().replace(" ", "_")
-        response = Problem(error.status_code, reason, f"{request.method} {request.url.path}: {error.detail}.").response(
-            request.state.request_id
-        )
+        response = RefusalError(
+            error.status_code, reason, f"{request.method} {request.url.path}: {error.detail}."
+        ).response(request.state.request_id)
         response.headers.update(error.headers or {})
         return response
 
@@ -188,7 +188,7 @@ def _answer_problems(app: FastAPI) -> None:
     async def fail(request: Request, error: Exception) -> JSONResponse:
         log.error("request %s failed; its traceback follows", request.state.request_id)
         detail = "The server failed; its log tells why, by this request_id."
-        return Problem(500, "internal", detail).response(request.state.request_id)
+        return RefusalError(500, "internal", detail).response(request.state.request_id)
 
 
 @asynccontextmanager
@@ -197,7 +197,7 @@ async def _limit(seconds: float, status: int, detail: str) -> AsyncIterator[None
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise Problem(status, "timeout", detail) from None
+        raise RefusalError(status, "timeout", detail) from None
 
 
 async def _in_time(params: ServingParams, start: float, work: Awaitable[T]) -> T:

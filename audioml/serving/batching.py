@@ -26,7 +26,7 @@ SMOOTHING = 0.1
 """Share of the newest batch in the mean time of a clip."""
 
 
-class Overloaded(Exception):
+class OverloadedError(Exception):
     """So many clips wait that another one would wait too long."""
 
     def __init__(self, retry_after_s: float) -> None:
@@ -95,13 +95,13 @@ class Batcher:
 
         Raises
         ------
-        Overloaded
+        OverloadedError
             When the clip would wait too long for its turn; nothing was done.
         DecodeError
             When it cannot be read.
         """
         if (wait_s := self.wait_s) > self._max_wait_s:
-            raise Overloaded(wait_s)
+            raise OverloadedError(wait_s)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer | DecodeError] = loop.create_future()
         self._jobs.put(_Job(model, audio, loop, future))
@@ -137,7 +137,7 @@ class Batcher:
         if first is None:
             return []
         jobs = [first]
-        share = -(-self._jobs.qsize() // len(self._threads))
+        share = -(-(1 + self._jobs.qsize()) // len(self._threads))
         most = min(self._max_batch, share, max(1, int(self._batch_s / max(self.clip_s, 1e-6))))
         with suppress(queue.Empty):
             while len(jobs) < most:
@@ -152,8 +152,12 @@ class Batcher:
         answers: Sequence[Any]
         try:
             answers = jobs[0].model.predictor.predict_each([job.audio for job in jobs], self._limits)
-        except Exception as error:  # noqa: BLE001 - each request fails by itself, and the thread goes on
-            answers = [error] * len(jobs)
+        except Exception as error:  # noqa: BLE001 - a request fails by itself, and the thread goes on
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._answer([job])
+                return
+            answers = [error]
         # All requests of a server share one loop, so it is woken once.
         jobs[0].loop.call_soon_threadsafe(_settle, jobs, answers)
 

@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from audioml.serving.metrics import ServerMetrics
-from audioml.serving.problems import REQUEST_ID, Problem
+from audioml.serving.problems import REQUEST_ID, RefusalError
 from audioml.serving.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Gate:
                 await _unauthorized().response(request_id)(scope, receive, send_with_id)
             elif n_bytes and self._waiting_bytes > self._max_waiting_bytes:
                 detail = "The uploads that wait here fill the memory set aside for them. Come back later."
-                await Problem(503, "busy", detail, BUSY_RETRY_S).response(request_id)(scope, receive, send_with_id)
+                await RefusalError(503, "busy", detail, BUSY_RETRY_S).response(request_id)(scope, receive, send_with_id)
             else:
                 await self._app(scope, receive, send_with_id)
         finally:
@@ -136,8 +136,8 @@ def _bearer(headers: dict[bytes, bytes]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _unauthorized() -> Problem:
-    return Problem(
+def _unauthorized() -> RefusalError:
+    return RefusalError(
         401,
         "unauthorized",
         "This server answers with a valid access token only: send it as 'Authorization: Bearer TOKEN'.",

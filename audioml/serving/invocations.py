@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from audioml.serving.problems import Problem
+from audioml.serving.problems import RefusalError
 
 COLUMN = "audio"
 """Of the recordings, as in the signature of audioml's packages."""
@@ -41,19 +41,19 @@ def read_invocation(content_type: str, body: bytes, max_recordings: int, max_byt
 
     Raises
     ------
-    Problem
+    RefusalError
         400 when it is neither, or a recording is no base64; 413 when there is too much; 415 for other content.
     """
     kind, _, parameters = content_type.lower().partition(";")
     if "charset" in parameters and "utf-8" not in parameters and "utf8" not in parameters:
-        raise Problem(415, "unsupported", "Only UTF-8 is read.")
+        raise RefusalError(415, "unsupported", "Only UTF-8 is read.")
     match kind.strip():
         case "" | "application/json":
             recordings = [_decode(i, cell) for i, cell in enumerate(_read_json(body, max_recordings))]
         case "application/vnd.apache.parquet":
             recordings = _read_parquet(body, max_recordings, max_bytes)
         case _:
-            raise Problem(415, "unsupported", f"The content type is {kind!r}; {JSON} and {PARQUET} are read.")
+            raise RefusalError(415, "unsupported", f"The content type is {kind!r}; {JSON} and {PARQUET} are read.")
     return recordings
 
 
@@ -78,8 +78,6 @@ def _read_parquet(body: bytes, max_recordings: int, max_bytes: int) -> list[byte
         # known before it is taken.
         with pq.ParquetFile(io.BytesIO(body), read_dictionary=[COLUMN]) as file:
             _check_count(file.metadata.num_rows, max_recordings)
-            if COLUMN not in file.schema_arrow.names:
-                raise _bad(f"There is no column {COLUMN!r}, but {file.schema_arrow.names}")
             column = file.read(columns=[COLUMN]).column(COLUMN)
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)) or column.null_count:
@@ -91,15 +89,17 @@ def _read_parquet(body: bytes, max_recordings: int, max_bytes: int) -> list[byte
             for chunk in column.chunks
         )
         if n_bytes > max_bytes:
-            raise Problem(413, "too_large", f"The recordings have {n_bytes} bytes; at most {max_bytes} are taken.")
+            raise RefusalError(413, "too_large", f"The recordings have {n_bytes} bytes; at most {max_bytes} are taken.")
         return [bytes(cell) for cell in column.to_pylist()]
+    except KeyError:
+        raise _bad(f"There is no column {COLUMN!r}") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _bad(f"The body is no Parquet file that can be read ({type(error).__name__})") from None
 
 
 def _check_count(n: int, most: int) -> None:
     if n > most:
-        raise Problem(413, "too_many_files", f"There are {n} recordings; at most {most} are taken.")
+        raise RefusalError(413, "too_many_files", f"There are {n} recordings; at most {most} are taken.")
 
 
 def _from_split(value: Any) -> list[Any]:
@@ -134,5 +134,5 @@ def _decode(row: int, cell: Any) -> bytes:
         raise _bad(f"Row {row}: {COLUMN!r} is no base64") from None
 
 
-def _bad(what: str) -> Problem:
-    return Problem(400, "bad_request", f"{what}. For example: {EXAMPLE}")
+def _bad(what: str) -> RefusalError:
+    return RefusalError(400, "bad_request", f"{what}. For example: {EXAMPLE}")

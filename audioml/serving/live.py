@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from audioml.errors import RegistryError, ServiceError
 from audioml.params import ServingParams
-from audioml.registry.tracking import registry_state, tracking
+from audioml.registry.tracking import RegistryWatch, tracking
 from audioml.registry.versions import parse_reference, resolve
 from audioml.registry.workspace import ModelUser
 from audioml.serving.model import LoadedModel, load_model
@@ -69,7 +69,7 @@ class LiveModels:
         """By role."""
         self.swaps = 0
         """Times that another version took a place."""
-        self._seen: object = None
+        self._watch = RegistryWatch(ctx)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -111,11 +111,11 @@ class LiveModels:
         RegistryError
             When the primary version's alias is gone.
         """
-        if self._seen == registry_state(self._ctx):
+        if not self._watch.may_have_changed():
             return
         with tracking(self._ctx):
             found = {role: self._find(role) for role in self._references}
-            self._seen = registry_state(self._ctx)
+            self._watch.remember()
             for role, version in found.items():
                 self._take(role, version)
 
@@ -128,7 +128,9 @@ class LiveModels:
             except Exception as error:  # noqa: BLE001 - what serves goes on whatever becomes of the registry
                 if str(error) != problem:
                     problem = str(error)
-                    log.warning("%s serves on, as the registry does not say what should: %s", _name(self.primary), problem)
+                    log.warning(
+                        "%s serves on, as the registry does not say what should: %s", _name(self.primary), problem
+                    )
 
     def _find(self, role: str) -> int | None:
         """Return the version that a role's alias names; None where a canary or shadow has none."""

@@ -60,13 +60,12 @@ class ServerMetrics:
 
     def render(self) -> bytes:
         """Return all of it in Prometheus' text format."""
-        return generate_latest(self.registry)
+        rendered: bytes = generate_latest(self.registry)
+        return rendered
 
 
 class _Models(Collector):
-    def __init__(
-        self, models: Callable[[], Mapping[str, LoadedModel]], refused: Callable[[], Iterable[str]]
-    ) -> None:
+    def __init__(self, models: Callable[[], Mapping[str, LoadedModel]], refused: Callable[[], Iterable[str]]) -> None:
         self._models, self._refused = models, refused
 
     def collect(self) -> Iterable[GaugeMetricFamily]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from audioml.errors import RegistryError, ServiceError
 from audioml.registry.logged_models import fetch_package
@@ -82,10 +82,23 @@ def load_model(ctx: ModelUser, reference: str | None = None) -> LoadedModel:
 
 
 def load_version(ctx: ModelUser, reference: str | None = None) -> tuple[Predictor, RegisteredVersion]:
-    """Return the predictor of the version that a reference names, and the version. Raises as `load_model`."""
+    """Return the predictor of the version that a reference names, warmed and checked, and the version.
+
+    Raises
+    ------
+    RegistryError, ServiceError
+        As `load_model`.
+    StoreError, ParamsError
+        When the package is damaged, needs another version of audioml, or answers its golden clips otherwise than where
+        it was made.
+    """
     with tracking(ctx):
         version = resolve(ctx, reference)
         package = fetch_package(ctx.state, version.uri, version.package_digest)
+    from audioml.inference.golden import check_golden
     from audioml.inference.predictor import Predictor
 
-    return Predictor.load(package / ARTIFACTS), version
+    predictor = Predictor.load(package / ARTIFACTS)
+    # The first answers of a process take long: plug-ins are loaded, filters designed. The golden clips get them.
+    check_golden(predictor, package / ARTIFACTS)
+    return predictor, version

@@ -52,8 +52,8 @@ SCHEMA = pa.schema(
         "audio": pa.binary(),
     }
 )
-"""One row a recording that was answered: `file` counts those of one request from 0, `sha256` is of the file's bytes (the
-`clip_id` of a manifest), `prediction` is JSON, and `audio` is null unless the params say that audio is kept."""
+"""One row a recording that was answered: `file` counts those of one request from 0, `sha256` is of the file's bytes
+(the `clip_id` of a manifest), `prediction` is JSON, and `audio` is null unless the params say that audio is kept."""
 FLUSH_S = 30.0
 FLUSH_BYTES = 16_000_000
 """Of kept audio: more is written at once."""

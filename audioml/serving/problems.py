@@ -37,7 +37,7 @@ class Refused(BaseModel):
     """By which the server's log knows the request."""
 
 
-class Problem(Exception):
+class RefusalError(Exception):
     """A request that gets no answer.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, NamedTuple
 
-from audioml.serving.problems import Problem
+from audioml.serving.problems import RefusalError
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -31,7 +31,7 @@ async def read_uploads(request: Request, max_bytes: int, max_files: int = 1) -> 
 
     Raises
     ------
-    Problem
+    RefusalError
         413 when they are larger than `max_bytes` together, or more than `max_files`; 400 when the form is damaged or
         the upload breaks off; 422 when there is no file in it.
     """
@@ -42,11 +42,11 @@ async def read_uploads(request: Request, max_bytes: int, max_files: int = 1) -> 
             return await _read_form(request, max_bytes, max_files)
         return [Upload(None, await read_body(request, max_bytes))]
     except ClientDisconnect:
-        raise Problem(400, "disconnected", "The connection ended before the upload did.") from None
+        raise RefusalError(400, "disconnected", "The connection ended before the upload did.") from None
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """Return the body of a request. Raises Problem, 413, when it is larger than `max_bytes`."""
+    """Return the body of a request. Raises RefusalError, 413, when it is larger than `max_bytes`."""
     return b"".join([chunk async for chunk in _limited(request, max_bytes)])
 
 
@@ -61,16 +61,16 @@ async def _read_form(request: Request, max_bytes: int, max_files: int) -> list[U
     except MultiPartException as error:
         if "Too many files" in error.message:
             raise _too_many(max_files) from None
-        raise Problem(400, "bad_form", f"The form cannot be read: {error.message}") from None
+        raise RefusalError(400, "bad_form", f"The form cannot be read: {error.message}") from None
     except KeyError:
-        raise Problem(400, "bad_form", "The form's content type has no boundary.") from None
+        raise RefusalError(400, "bad_form", "The form's content type has no boundary.") from None
     try:
         uploads: list[Upload] = []
         for field, value in form.multi_items():
             if field not in FORM_FIELDS:
                 continue
             if not isinstance(value, UploadFile):
-                raise Problem(
+                raise RefusalError(
                     422, "no_file", f"The form field {field!r} is text. Send a file: curl -F {field}=@clip.wav"
                 )
             uploads.append(Upload(value.filename or "", await value.read()))
@@ -78,7 +78,9 @@ async def _read_form(request: Request, max_bytes: int, max_files: int) -> list[U
     finally:
         await form.close()
     if not uploads:
-        raise Problem(422, "no_file", f"The form has no field 'file' (its fields: {names}). curl -F file=@clip.wav")
+        raise RefusalError(
+            422, "no_file", f"The form has no field 'file' (its fields: {names}). curl -F file=@clip.wav"
+        )
     if len(uploads) > max_files:
         raise _too_many(max_files)
     if sum(len(upload.audio) for upload in uploads) > max_bytes:
@@ -99,9 +101,11 @@ async def _limited(request: Request, max_bytes: int, overhead: int = 0) -> Async
         yield chunk
 
 
-def _too_large(max_bytes: int) -> Problem:
-    return Problem(413, "too_large", f"The upload is larger than {max_bytes / 1e6:g} MB, the limit of this server.")
+def _too_large(max_bytes: int) -> RefusalError:
+    return RefusalError(
+        413, "too_large", f"The upload is larger than {max_bytes / 1e6:g} MB, the limit of this server."
+    )
 
 
-def _too_many(max_files: int) -> Problem:
-    return Problem(413, "too_many_files", f"The form has more than {max_files} file(s), the limit of this server.")
+def _too_many(max_files: int) -> RefusalError:
+    return RefusalError(413, "too_many_files", f"The form has more than {max_files} file(s), the limit of this server.")
