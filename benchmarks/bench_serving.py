@@ -35,7 +35,7 @@ STEPS = ("ingest", "validate", "split", "featurize", "train", "evaluate", "regis
 CLIPS = 200
 """Recordings that are sent in turn."""
 CONNECTIONS = (1, 8, 64)
-SECONDS = 15
+SECONDS = 6
 ALONE_REQUESTS = 1000
 SWAPS = 6
 START_TIMEOUT_S = 120.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
-import uuid
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ class Gate:
 
     async def _pass_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
-        request_id = uuid.uuid4().hex
+        request_id = new_id()
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
         status = 0
@@ -109,15 +109,14 @@ class Gate:
         self, method: str, path: str, status: int, seconds: float, request_id: str, state: MutableMapping[str, Any]
     ) -> None:
         named = path if path in self._paths else "other"
-        self._metrics.requests.labels(named, str(status)).inc()
-        self._metrics.request_s.labels(named).observe(seconds)
+        self._metrics.count_request(named, status, seconds)
         if log.isEnabledFor(logging.INFO):
             line = {"request_id": request_id, "method": method, "path": path, "status": status}
             line |= {"ms": round(1000 * seconds, 3), **state.get("log", {})}
             log.info("answered", extra={"fields": line})
 
     async def _pass_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = new_id()
         offered = [name for name in scope.get("subprotocols", []) if name.startswith(SUBPROTOCOL)]
         token = offered[0].removeprefix(SUBPROTOCOL) if offered else _bearer(dict(scope["headers"]))
         if self._tokens.allow(token):
@@ -125,6 +124,11 @@ class Gate:
             return
         # Without an accept before it this refuses the handshake, with status 403.
         await send({"type": "websocket.close", "code": 1008, "reason": "unauthorized"})
+
+
+def new_id() -> str:
+    """Return 128 random bits as hex; they need be no secret, only no other's."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def _is_open(path: str) -> bool:

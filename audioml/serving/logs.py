@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
+
+import orjson
 
 LOGGERS = ("audioml.serving", "uvicorn.error")
 
@@ -19,7 +20,7 @@ class JsonFormatter(logging.Formatter):
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return orjson.dumps(line, default=str).decode()
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -48,7 +48,18 @@ class ServerMetrics:
             ["outcome"],
             registry=self.registry,
         )
+        self._of_requests: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.streams = Gauge("audioml_streams", "Live streams that are open", registry=self.registry)
+
+    def count_request(self, path: str, status: int, seconds: float) -> None:
+        """Count a request that has ended."""
+        known = self._of_requests.get((path, status))
+        if known is None:
+            # Looking labels up takes longer than counting.
+            known = self.requests.labels(path, str(status)), self.request_s.labels(path)
+            self._of_requests[path, status] = known
+        known[0].inc()
+        known[1].observe(seconds)
 
     def watch(self, models: Callable[[], Mapping[str, LoadedModel]], refused: Callable[[], Iterable[str]]) -> None:
         """Have each reading say which versions serve, and in which roles another one is refused."""

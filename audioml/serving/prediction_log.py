@@ -10,11 +10,11 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import queue
 import random
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,8 @@ SCHEMA = pa.schema(
 )
 """One row a recording that was answered: `file` counts those of one request from 0, `sha256` is of the file's bytes
 (the `clip_id` of a manifest), `prediction` is JSON, and `audio` is null unless the params say that audio is kept."""
+LOOK_S = 0.5
+"""Seconds between two looks for rows."""
 FLUSH_S = 30.0
 FLUSH_BYTES = 16_000_000
 """Of kept audio: more is written at once."""
@@ -105,7 +107,9 @@ class PredictionLog:
         self._folder, self._share, self._keep_audio, self._days, self._today = folder, share, keep_audio, days, today
         self.lost = 0
         """Rows that could not be written."""
-        self._rows: queue.Queue[tuple[float, Logged] | None] = queue.Queue(MAX_WAITING)
+        # Adding to it takes no lock, and wakes no thread.
+        self._rows: deque[tuple[float, Logged]] = deque()
+        self._ends = threading.Event()
         self._tidied: datetime.date | None = None
         self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
         self._thread.start()
@@ -114,38 +118,42 @@ class PredictionLog:
         """Have a row written, soon."""
         if random.random() >= self._share:
             return
-        try:
-            self._rows.put_nowait((time.time(), row))
-        except queue.Full:
+        if len(self._rows) < MAX_WAITING:
+            self._rows.append((time.time(), row))
+        else:
             self.lost += 1
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
-        self._rows.put(None)
+        self._ends.set()
         self._thread.join()
 
     def _work(self) -> None:
-        ends = False
-        while not ends:
-            rows: list[dict[str, Any]] = []
-            n_bytes, deadline = 0, time.monotonic() + FLUSH_S
-            while len(rows) < FLUSH_ROWS and n_bytes < FLUSH_BYTES:
-                try:
-                    added = self._rows.get(timeout=max(0.0, deadline - time.monotonic()))
-                except queue.Empty:
-                    break
-                if ends := added is None:
-                    break
-                rows.append(self._describe(*added))
+        rows: list[dict[str, Any]] = []
+        n_bytes, written = 0, time.monotonic()
+        while True:
+            ends = self._ends.wait(LOOK_S)
+            while self._rows:
+                rows.append(self._describe(*self._rows.popleft()))
                 n_bytes += len(rows[-1]["audio"] or b"")
-            try:
-                with hold_lock(self._folder.parent / LOCK):
-                    if rows:
-                        self._write(rows)
-                    self._tidy()
-            except (StoreError, OSError) as error:
-                self.lost += len(rows)
-                log.error("%d predictions are not in the log: %s", len(rows), error)
+                if len(rows) >= FLUSH_ROWS or n_bytes >= FLUSH_BYTES:
+                    self._flush(rows)
+                    rows, n_bytes, written = [], 0, time.monotonic()
+            if ends or time.monotonic() - written >= FLUSH_S:
+                self._flush(rows)
+                rows, n_bytes, written = [], 0, time.monotonic()
+            if ends:
+                return
+
+    def _flush(self, rows: list[dict[str, Any]]) -> None:
+        try:
+            with hold_lock(self._folder.parent / LOCK):
+                if rows:
+                    self._write(rows)
+                self._tidy()
+        except (StoreError, OSError) as error:
+            self.lost += len(rows)
+            log.error("%d predictions are not in the log: %s", len(rows), error)
 
     def _describe(self, at_s: float, row: Logged) -> dict[str, Any]:
         info = row.info

@@ -76,6 +76,8 @@ def serve(
             app,
             log_config=None,
             access_log=False,
+            # It would look for a proxy's headers at each request, and the client's address is used nowhere.
+            proxy_headers=False,
             timeout_graceful_shutdown=DRAIN_S,
             server_header=False,
         )

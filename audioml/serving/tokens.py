@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from pathlib import Path
@@ -94,7 +95,7 @@ class Tokens:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._name = path, str(path)
         self._seen: object = None
         self._known: dict[str, str] | None = None
 
@@ -111,7 +112,7 @@ class Tokens:
 
     def _read(self) -> dict[str, str] | None:
         try:
-            stat = self._path.stat()
+            stat = os.stat(self._name)  # noqa: PTH116 - it is asked at every request, and pathlib takes as long again
         except FileNotFoundError:
             return None
         seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
