@@ -257,7 +257,12 @@ def test_tokens_are_asked_for_as_soon_as_there_is_one(tmp_path: Path) -> None:
         refused = client.post("/predict", content=b"x")
         assert refused.headers["www-authenticate"] == "Bearer"
         assert refused.json()["reason"] == "unauthorized"
-        assert [status(None, path) for path in ("/health/live", "/health/ready", "/", "/metrics")] == [200, 200, 200, 401]
+        assert [status(None, path) for path in ("/health/live", "/health/ready", "/", "/metrics")] == [
+            200,
+            200,
+            200,
+            401,
+        ]
         revoke_token(tmp_path / FILE, "ann")
         assert (status(ann), status(ben)) == (401, 200)
         revoke_token(tmp_path / FILE, "ben")

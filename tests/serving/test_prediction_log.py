@@ -30,7 +30,12 @@ def test_rows_are_read_back_as_a_table(tmp_path: Path) -> None:
     assert list(table["request_id"]) == ["r0", "r1", "r2"]
     first = table.iloc[0]
     assert (first["model"], first["version"], first["role"], first["ms"]) == ("tones", 3, "primary", 1.5)
-    assert (first["format"], first["sample_rate"], first["channels"], first["duration_s"]) == ("WAV PCM_16", 8000, 2, 0.5)
+    assert (first["format"], first["sample_rate"], first["channels"], first["duration_s"]) == (
+        "WAV PCM_16",
+        8000,
+        2,
+        0.5,
+    )
     assert json.loads(first["prediction"]) == {"label": "höch"}
     assert first["sha256"] == hashlib.sha256(b"audio").hexdigest()
     assert first["audio"] is None

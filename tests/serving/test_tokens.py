@@ -30,11 +30,11 @@ def test_file_holds_no_token_and_is_for_its_owner(tmp_path: Path) -> None:
 def test_names(tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     add_token(path, "dashboard")
-    with pytest.raises(ParamsError, match="already. Revoke it first: audioml tokens revoke dashboard"):
+    with pytest.raises(ParamsError, match=r"already\. Revoke it first: audioml tokens revoke dashboard"):
         add_token(path, "dashboard")
     with pytest.raises(ParamsError, match="is no name"):
         add_token(path, "a b")
-    with pytest.raises(ParamsError, match="no token of 'dashbord'.*Did you mean 'dashboard'"):
+    with pytest.raises(ParamsError, match=r"no token of 'dashbord'.*Did you mean 'dashboard'"):
         revoke_token(path, "dashbord")
 
 
