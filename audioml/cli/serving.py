@@ -43,7 +43,7 @@ def predict(
 def serve(
     model: ModelRef = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a model that is not registered yet.")] = False,
     tokens: TokensFile = None,
     params: Annotated[
