@@ -22,8 +22,10 @@ from audioml.plugins import (
     changes_audio,
     check_plugin,
     features_are_audio,
+    is_prunable,
     load_plugin,
     mixes_targets,
+    plugin_names,
     targets_mix,
 )
 
@@ -303,6 +305,30 @@ class TrainingParams(Section):
         return self
 
 
+class ExportParams(Section):
+    """Variants of the network beside float32, and which of them answers. Nothing here trains the network again."""
+
+    int8: bool = False
+    """true: make one with weights and activations of 8 bits, by ranges measured on training clips."""
+    prune: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of each layer's channels that a pruned one lacks; None makes none."""
+    prune_epochs: Annotated[int, Field(ge=1)] = 10
+    """For which the pruned one is trained again, at most."""
+    max_loss: Annotated[float, Field(ge=0)] = 0.005
+    """Of the primary metric on validation clips that a variant may lose against float32, in absolute terms; one that
+    loses more is refused."""
+    serve: Literal["float32", "int8", "pruned"] = "float32"
+    """Which one answers. A refused one never does; float32 answers in its place."""
+
+    @model_validator(mode="after")
+    def _check_serve(self) -> Self:
+        made = {"float32": True, "int8": self.int8, "pruned": self.prune is not None}
+        if not made[self.serve]:
+            key = {"int8": "int8: true", "pruned": "prune, such as prune: 0.3"}[self.serve]
+            raise ValueError(f"serve is {self.serve}, which is not made; set {key}")
+        return self
+
+
 class EvaluateParams(Section):
     """How the model is judged."""
 
@@ -546,6 +572,7 @@ class Params(Section):
     """Changes to training clips, in this order; [] for none."""
     training: TrainingParams = TrainingParams()
     tune: TuneParams = TuneParams()
+    export: ExportParams = ExportParams()
     evaluate: EvaluateParams = EvaluateParams()
     registry: RegistryParams = RegistryParams()
     serving: ServingParams = ServingParams()
@@ -606,6 +633,21 @@ class Params(Section):
         section = self.ingest.segment
         return None if section is None else _check_plugin_section("segment", section, "ingest.segment")
 
+    def check_export(self) -> None:
+        """Check that the variants of `export` can be made of the model.
+
+        Raises
+        ------
+        ParamsError
+            When it is to be pruned, and has no channels that can go.
+        """
+        if self.export.prune is not None and not is_prunable(self.model.name):
+            able = ", ".join(name for name in plugin_names("models") if is_prunable(name))
+            raise ParamsError(
+                f"{FILE_NAME}: 'export.prune' is {self.export.prune:g}, but no channels can be removed from the model "
+                f"{self.model.name!r}. Set it to null, or choose one of: {able}."
+            )
+
     def load_all_sections(self) -> None:
         """Check every plug-in's section. Imports all plug-ins in use, torch among them."""
         self.data_section()
@@ -614,6 +656,7 @@ class Params(Section):
             self.plugin_section(kind)
         self.clean_sections()
         self.augment_sections()
+        self.check_export()
 
 
 def load_params(workspace: Path, file_name: str = FILE_NAME) -> Params:
