@@ -2,8 +2,8 @@
 
     python benchmarks/bench_serving.py [--work FOLDER] [against-mlflow] [alone] [swap]
 
-Real recordings are looked for in AUDIOML_TEST_DATA (default: ../shared/data beside the repository). The default model is
-trained on FSDD once and kept in FOLDER. Requests come from wrk, which Debian has as a package of that name.
+Real recordings are looked for in AUDIOML_TEST_DATA (default: ../shared/data beside the repository). The default model
+is trained on FSDD once and kept in FOLDER. Requests come from wrk, which Debian has as a package of that name.
 """
 
 from __future__ import annotations
