@@ -9,13 +9,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 
 import audioml
 from audioml.audio.decode import UNKNOWN_SAMPLES, decode_with_info, probe
 from audioml.errors import DecodeError
 from audioml.serving.model import AudioPredictor
-from audioml.serving.page import render_page
+from audioml.serving.page import add_page
 from audioml.serving.upload import UploadError, read_upload
 from audioml.units import samples_to_seconds
 
@@ -34,7 +34,11 @@ REQUEST_BODY = {
 
 
 def create_app(
-    predictor: AudioPredictor, model_name: str, version: int, max_upload_mb: float = MAX_UPLOAD_MB
+    predictor: AudioPredictor,
+    model_name: str,
+    version: int,
+    max_upload_mb: float = MAX_UPLOAD_MB,
+    card: dict[str, Any] | None = None,
 ) -> FastAPI:
     """Return the application that answers with one model's predictions.
 
@@ -46,6 +50,8 @@ def create_app(
         Named in each answer.
     max_upload_mb
         Larger uploads are refused with 413, in megabytes of 10^6 bytes.
+    card
+        What `GET /model` answers; None says the name and the version.
 
     Every error is JSON with `reason` (one word), `detail` and `request_id`, and shows nothing of the server's inside.
     """
@@ -80,10 +86,7 @@ def create_app(
     async def health() -> dict[str, Any]:
         return {"status": "ok", "model": model}
 
-    @app.get("/", include_in_schema=False)
-    async def page(request: Request) -> HTMLResponse:
-        return HTMLResponse(render_page(model_name, version, str(request.base_url)))
-
+    add_page(app, lambda: card or model)
     return app
 
 

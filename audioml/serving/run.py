@@ -54,7 +54,7 @@ def serve(
 
         from audioml.serving.app import MAX_UPLOAD_MB, create_app
 
-        app = create_app(model.predictor, model.name, model.version, max_upload_mb or MAX_UPLOAD_MB)
+        app = create_app(model.predictor, model.name, model.version, max_upload_mb or MAX_UPLOAD_MB, model.card)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S
         )
