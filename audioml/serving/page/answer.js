@@ -87,7 +87,7 @@ export function showLanes(answer, durationS) {
 
 function showLabel(label, probability) {
   const sure = probability === undefined ? null : make("small", { className: "quiet" }, percent(probability));
-  return make("p", { className: "what" }, String(label), sure);
+  return make("p", { className: "what" }, `${label} `, sure);
 }
 
 function showTags(tags) {

@@ -9,7 +9,8 @@ export function make(tag, properties, ...children) {
   return element;
 }
 
-export const percent = share => `${(100 * share).toFixed(share > 0.9995 || share === 0 ? 0 : 1)} %`;
+/** A share as people read it; only all of it is 100 %. */
+export const percent = share => `${share === 1 ? 100 : Math.min(99.9, 100 * share).toFixed(1)}\u00a0%`;
 
 export const seconds = time => `${time.toFixed(time < 10 ? 2 : 1)} s`;
 
