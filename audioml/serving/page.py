@@ -1,4 +1,4 @@
-"""The page at `/`, its files below `/page/`, and the model's card at `/model`. Nothing in it comes from other hosts."""
+"""The page at `/`, its files below `/static/`, and the model's card at `/model`; nothing comes from other hosts."""
 
 from __future__ import annotations
 
@@ -57,4 +57,4 @@ def add_page(app: FastAPI, card: Callable[[], dict[str, Any]]) -> None:
     async def model() -> dict[str, Any]:
         return {**card(), "streams": any(getattr(route, "path", None) == STREAM for route in app.routes)}
 
-    app.mount("/page", files, name="page")
+    app.mount("/static", files)

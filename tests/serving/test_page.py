@@ -10,8 +10,9 @@ import pytest
 from fastapi import FastAPI, WebSocket
 from fastapi.testclient import TestClient
 
-from audioml.serving.app import create_app
 from audioml.serving.page import FILES, add_page
+
+from ._browser import page_app
 
 
 class Unasked:
@@ -23,16 +24,16 @@ class Unasked:
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
-    return TestClient(create_app(Unasked(), "tones", 3))
+    return TestClient(page_app(Unasked()))
 
 
 def test_the_page_and_all_that_it_names(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    names = re.findall(r'(?:src|href)="(page/[^"]+)"', page.text)
+    names = re.findall(r'(?:src|href)="(static/[^"]+)"', page.text)
     scripts = [path for path in FILES.iterdir() if path.suffix == ".js"]
-    names += [f"page/{name}" for path in scripts for name in re.findall(r'"\./(\w+\.js)"', path.read_text())]
-    assert {name.removeprefix("page/") for name in names} | {"index.html", "worklet.js"} == {
+    names += [f"static/{name}" for path in scripts for name in re.findall(r'"\./(\w+\.js)"', path.read_text())]
+    assert {name.removeprefix("static/") for name in names} | {"index.html", "worklet.js"} == {
         path.name for path in FILES.iterdir()
     }
     for name in names:
@@ -40,7 +41,7 @@ def test_the_page_and_all_that_it_names(client: TestClient) -> None:
 
 
 def test_nothing_runs_that_is_not_a_file_of_its_own(client: TestClient) -> None:
-    for path in ("/", "/page/page.js", "/page/page.css"):
+    for path in ("/", "/static/page.js", "/static/page.css"):
         headers = client.get(path).headers
         assert headers["content-security-policy"].startswith("default-src 'self';")
         assert "unsafe" not in headers["content-security-policy"]
@@ -52,14 +53,14 @@ def test_nothing_runs_that_is_not_a_file_of_its_own(client: TestClient) -> None:
 
 
 def test_browsers_keep_files_and_ask_whether_they_are_right(client: TestClient) -> None:
-    first = client.get("/page/page.js")
+    first = client.get("/static/page.js")
     assert first.headers["cache-control"] == "no-cache"
-    assert client.get("/page/page.js", headers={"If-None-Match": first.headers["etag"]}).status_code == 304
+    assert client.get("/static/page.js", headers={"If-None-Match": first.headers["etag"]}).status_code == 304
     assert client.get("/", headers={"If-None-Match": client.get("/").headers["etag"]}).status_code == 304
 
 
 def test_no_file_beside_the_page(client: TestClient) -> None:
-    for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py", "/page/none.js", "/page/"):
+    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/none.js", "/static/"):
         assert client.get(path).status_code == 404
 
 

@@ -17,10 +17,9 @@ from playwright.sync_api import expect
 
 from audioml.evaluation.report import format_percent
 from audioml.inference.predictor import Predictor
-from audioml.serving.app import create_app
 from audioml.store.files import write_json
 
-from ._browser import visit
+from ._browser import page_app, visit
 
 pytestmark = pytest.mark.slow
 DROP = """([name, bytes]) => {
@@ -47,7 +46,7 @@ def predictor(tone_model: tuple[Path, dict[str, Any]]) -> Predictor:
 
 @pytest.fixture
 def app(predictor: Predictor) -> FastAPI:
-    return create_app(predictor, "tones", 3, card={"name": "tones", "version": 3, "sample_rate": 8000})
+    return page_app(predictor, {"name": "tones", "version": 3, "sample_rate": 8000})
 
 
 @pytest.fixture
@@ -94,12 +93,12 @@ def test_transform_and_wav_by_numpy_and_soundfile(app: FastAPI) -> None:
     blocks = np.array([0, 1, -1, 32767, -32768, 5], np.int16)
     with visit(app) as opened:
         re, im = opened.page.evaluate(
-            "async signal => { const { transform } = await import('/page/spectrum.js'); const re = [...signal];"
+            "async signal => { const { transform } = await import('/static/spectrum.js'); const re = [...signal];"
             "const im = signal.map(() => 0); transform(re, im); return [re, im]; }",
             signal.tolist(),
         )
         wav = opened.page.evaluate(
-            "async samples => { const { encodeWav } = await import('/page/sound.js');"
+            "async samples => { const { encodeWav } = await import('/static/sound.js');"
             "const blocks = [Int16Array.from(samples.slice(0, 2)), Int16Array.from(samples.slice(2))];"
             "return [...new Uint8Array(await encodeWav(blocks, 44100).arrayBuffer())]; }",
             blocks.tolist(),
@@ -234,7 +233,7 @@ def test_a_refusal_in_plain_words(app: FastAPI, tmp_path: Path) -> None:
 def test_a_token_is_asked_for_and_sent(app: FastAPI, recording: Path) -> None:
     @app.middleware("http")
     async def guard(request: Request, answer: Any) -> Response:
-        is_open = request.url.path == "/" or request.url.path.startswith("/page/")
+        is_open = request.url.path == "/" or request.url.path.startswith("/static/")
         if is_open or request.headers.get("Authorization") == "Bearer s3cret":
             passed: Response = await answer(request)
             return passed
@@ -284,7 +283,7 @@ def test_answers_of_all_tasks(
         def predict(self, clips: Sequence[bytes]) -> list[dict[str, Any]]:
             return [answer for _ in clips]
 
-    with visit(create_app(Same(), "tones", 3)) as opened:
+    with visit(page_app(Same())) as opened:
         opened.page.evaluate(DROP, ["tone.wav", list(tone_wav(500.0))])
         shown = opened.answer("tones version 3")
         assert [text for text in texts if text not in shown] == []
