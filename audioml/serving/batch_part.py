@@ -68,10 +68,14 @@ def predict_part(batch: Batch, part: int, blamed: Sequence[int] = (), careful: b
     predictor = _load(batch.package)
     rows: list[dict[str, Any]] = []
     recordings = read_recordings(batch.source, [row for i, row in enumerate(inputs) if i not in blamed])
-    with_places = ((i, next(recordings) if i not in blamed else None) for i in range(len(inputs)))
-    for group in _group(with_places, 1 if careful else TOGETHER):
-        if careful:
-            batch.note_of(part).write_text(str(group[0][0]))
+
+    def read() -> Iterator[tuple[int, bytes | OSError | None]]:
+        for place in range(len(inputs)):
+            if careful:
+                batch.note_of(part).write_text(str(place))
+            yield place, None if place in blamed else next(recordings)
+
+    for group in _group(read(), 1 if careful else TOGETHER):
         readable = [data for _, data in group if isinstance(data, bytes)]
         answers = iter(_answer(predictor, readable))
         for i, data in group:
@@ -96,12 +100,12 @@ def _group(
     group: list[tuple[int, bytes | OSError | None]] = []
     n_bytes = 0
     for place, data in recordings:
-        size = len(data) if isinstance(data, bytes) else 0
-        if group and (len(group) == most or n_bytes + size > TOGETHER_BYTES):
+        group.append((place, data))
+        n_bytes += len(data) if isinstance(data, bytes) else 0
+        # At once, and not when the next one comes: whoever goes carefully reads no further before this one is answered.
+        if len(group) == most or n_bytes > TOGETHER_BYTES:
             yield group
             group, n_bytes = [], 0
-        group.append((place, data))
-        n_bytes += size
     if group:
         yield group
 
