@@ -22,8 +22,10 @@ from audioml.plugins import (
     changes_audio,
     check_plugin,
     features_are_audio,
+    is_prunable,
     load_plugin,
     mixes_targets,
+    plugin_names,
     targets_mix,
 )
 
@@ -303,6 +305,30 @@ class TrainingParams(Section):
         return self
 
 
+class ExportParams(Section):
+    """Variants of the network beside float32, and which of them answers. Nothing here trains the network again."""
+
+    int8: bool = False
+    """true: make one with weights and activations of 8 bits, by ranges measured on training clips."""
+    prune: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of each layer's channels that a pruned one lacks; None makes none."""
+    prune_epochs: Annotated[int, Field(ge=1)] = 10
+    """For which the pruned one is trained again, at most."""
+    max_loss: Annotated[float, Field(ge=0)] = 0.005
+    """Of the primary metric on validation clips that a variant may lose against float32, in absolute terms; one that
+    loses more is refused."""
+    serve: Literal["float32", "int8", "pruned"] = "float32"
+    """Which one answers. A refused one never does; float32 answers in its place."""
+
+    @model_validator(mode="after")
+    def _check_serve(self) -> Self:
+        made = {"float32": True, "int8": self.int8, "pruned": self.prune is not None}
+        if not made[self.serve]:
+            key = {"int8": "int8: true", "pruned": "prune, such as prune: 0.3"}[self.serve]
+            raise ValueError(f"serve is {self.serve}, which is not made; set {key}")
+        return self
+
+
 class EvaluateParams(Section):
     """How the model is judged."""
 
@@ -412,6 +438,61 @@ class RegistryParams(Section):
     """Registered name; None takes the workspace's name."""
 
 
+class ServingParams(Section):
+    """How the model is served. Nothing here changes an output."""
+
+    poll_s: Annotated[float, Field(gt=0)] = 5.0
+    """Seconds between two looks at the registry for another version of what is served."""
+    canary: str | None = None
+    """Alias of the version that answers a share of the requests in place of the served one, such as challenger."""
+    canary_share: Share = 0.1
+    """Of the requests, where there is a canary."""
+    shadow: str | None = None
+    """Alias of a version that hears every request beside the served one: answers that differ are counted, not given."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """That decode, make features and run the network; None takes one a core."""
+    max_batch: Annotated[int, Field(ge=1)] = 16
+    """Clips of different requests that go through the network together, at most."""
+    batch_ms: Annotated[float, Field(gt=0)] = 20.0
+    """Latency budget of a batch: no more clips are taken together than are answered in this time."""
+    max_wait_ms: Annotated[float, Field(gt=0)] = 1000.0
+    """A request that would wait longer for its turn is refused with 503 and Retry-After."""
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """For one request, from its first byte to its answer."""
+    max_upload_mb: Annotated[float, Field(gt=0)] = 25.0
+    """Of a request, in megabytes of 10^6 bytes."""
+    max_waiting_mb: Annotated[float, Field(gt=0)] = 512.0
+    """Of all requests that are not answered yet; further ones are refused with 503."""
+    max_files: Annotated[int, Field(ge=1)] = 64
+    """In one request."""
+    max_duration_s: Annotated[float, Field(gt=0)] = 600.0
+    """Of a recording."""
+    max_channels: Annotated[int, Field(ge=1)] = 16
+    max_sample_rate: Annotated[int, Field(ge=1000)] = 384_000
+    """In Hz."""
+    max_streams: Annotated[int, Field(ge=0)] = 64
+    """Live streams at a time."""
+    max_stream_s: Annotated[float, Field(gt=0)] = 3600.0
+    """Of audio in one live stream."""
+    cors_origins: list[str] = []
+    """Origins whose pages may ask this server, such as https://example.org; [] for none but its own."""
+    log_share: Share = 1.0
+    """Of the predictions, drawn at random, that are written to the log which monitoring reads."""
+    log_audio: bool = False
+    """Keep the recordings in that log as well."""
+    log_days: Annotated[int, Field(ge=1)] = 90
+    """Days after which a day's log is removed."""
+
+    @model_validator(mode="after")
+    def _check_batch(self) -> Self:
+        if self.max_upload_mb > self.max_waiting_mb:
+            raise ValueError(
+                f"max_upload_mb is {self.max_upload_mb:g} and max_waiting_mb {self.max_waiting_mb:g}; a single upload "
+                "must fit into what may wait"
+            )
+        return self
+
+
 class NotifierParams(BaseModel):
     """Who is told, and of what. Keys beside `name` and `on` go to the notifier."""
 
@@ -491,8 +572,10 @@ class Params(Section):
     """Changes to training clips, in this order; [] for none."""
     training: TrainingParams = TrainingParams()
     tune: TuneParams = TuneParams()
+    export: ExportParams = ExportParams()
     evaluate: EvaluateParams = EvaluateParams()
     registry: RegistryParams = RegistryParams()
+    serving: ServingParams = ServingParams()
     airflow: AirflowParams = AirflowParams()
 
     def data_section(self) -> Any:
@@ -550,6 +633,21 @@ class Params(Section):
         section = self.ingest.segment
         return None if section is None else _check_plugin_section("segment", section, "ingest.segment")
 
+    def check_export(self) -> None:
+        """Check that the variants of `export` can be made of the model.
+
+        Raises
+        ------
+        ParamsError
+            When it is to be pruned, and has no channels that can go.
+        """
+        if self.export.prune is not None and not is_prunable(self.model.name):
+            able = ", ".join(name for name in plugin_names("models") if is_prunable(name))
+            raise ParamsError(
+                f"{FILE_NAME}: 'export.prune' is {self.export.prune:g}, but no channels can be removed from the model "
+                f"{self.model.name!r}. Set it to null, or choose one of: {able}."
+            )
+
     def load_all_sections(self) -> None:
         """Check every plug-in's section. Imports all plug-ins in use, torch among them."""
         self.data_section()
@@ -558,6 +656,7 @@ class Params(Section):
             self.plugin_section(kind)
         self.clean_sections()
         self.augment_sections()
+        self.check_export()
 
 
 def load_params(workspace: Path, file_name: str = FILE_NAME) -> Params:
@@ -595,6 +694,11 @@ def read_raw_params(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ParamsError(f"{path} must hold a mapping of sections, but holds {type(raw).__name__}.")
     return raw
+
+
+def read_serving(path: Path) -> ServingParams:
+    """Read the section `serving` of a YAML file, where there is no workspace. Raises ParamsError as `load_params`."""
+    return parse_section(ServingParams, read_raw_params(path).get("serving") or {}, "serving")
 
 
 def parse_params(raw: dict[str, Any]) -> Params:

@@ -157,10 +157,14 @@ SPOKEN_DIGITS: dict[str, Any] = {
 
 
 def run_workspace(workspace: Path, init: Sequence[str], changes: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Make a workspace afresh, run it up to evaluate, and return its metrics."""
-    shutil.rmtree(workspace, ignore_errors=True)
-    run_audioml("init", str(workspace), *init, "--name", name, cwd=workspace.parent)
-    change_params(workspace, {**FAST, **changes})
+    """Run a workspace up to evaluate, and return its metrics; one of the same recipe goes on where it was."""
+    made, asked = workspace / ".audioml" / "recipe.json", {"init": list(init), "changes": {**FAST, **changes}}
+    if not made.exists() or json.loads(made.read_text()) != asked:
+        shutil.rmtree(workspace, ignore_errors=True)
+        run_audioml("init", str(workspace), *init, "--name", name, cwd=workspace.parent)
+        change_params(workspace, asked["changes"])
+        made.parent.mkdir(exist_ok=True)
+        made.write_text(json.dumps(asked))
     for step in STEPS:
         start = time.perf_counter()
         run_audioml("run", step, cwd=workspace)

@@ -9,6 +9,7 @@ which needs no decoder, is read by `audioml.audio.pcm`: the same samples, bit fo
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +48,41 @@ class AudioInfo:
     """Samples per channel."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What is decoded at most. More is refused by its header, or as soon as that is seen to have lied."""
+
+    duration_s: float = math.inf
+    channels: int = 1024
+    sample_rate: int = SAMPLE_RATES[1]
+    """In Hz."""
+
+    def check(self, info: AudioInfo) -> None:
+        """Refuse audio that its header says is more than this.
+
+        Raises
+        ------
+        DecodeError
+            reason ``too_long``, ``too_many_channels`` or ``rate_too_high``.
+        """
+        if info.channels > self.channels:
+            raise DecodeError("too_many_channels", f"it has {info.channels} channels; at most {self.channels} are read")
+        if info.sample_rate > self.sample_rate:
+            detail = f"its rate is {info.sample_rate:,} Hz; at most {self.sample_rate:,} Hz are read"
+            raise DecodeError("rate_too_high", detail)
+        if info.n_samples < UNKNOWN_SAMPLES:
+            self.check_samples(info.n_samples, info)
+
+    def check_samples(self, n_samples: int, info: AudioInfo) -> None:
+        """Refuse more samples per channel than this. Raises DecodeError, reason ``too_long``."""
+        if n_samples > self.duration_s * info.sample_rate:
+            seconds = n_samples / info.sample_rate
+            raise DecodeError("too_long", f"it has {seconds:,.1f} s or more; at most {self.duration_s:g} s are read")
+
+
+NO_LIMITS = Limits()
+
+
 def decode(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
     """Decode a whole audio file.
 
@@ -73,18 +109,27 @@ def decode(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
     return audio, info.sample_rate
 
 
-def decode_with_info(data: bytes) -> tuple[npt.NDArray[np.float32], AudioInfo]:
-    """Decode a whole audio file as `decode` does, and return what its header says as well."""
+def decode_with_info(data: bytes, limits: Limits = NO_LIMITS) -> tuple[npt.NDArray[np.float32], AudioInfo]:
+    """Decode a whole audio file as `decode` does, and return what its header says as well.
+
+    Raises
+    ------
+    DecodeError
+        As `decode`, and as `Limits.check`.
+    """
     if len(data) <= 2 * MAX_SAMPLES and (pcm := read_pcm_wav(data)):
         check_rate(pcm.sample_rate)
-        return pcm.audio, AudioInfo("WAV", "PCM_16", pcm.sample_rate, *pcm.audio.shape)
+        info = AudioInfo("WAV", "PCM_16", pcm.sample_rate, *pcm.audio.shape)
+        limits.check(info)
+        return pcm.audio, info
     with open_forward(_Buffer(data), data) as file:
         info = describe_file(file)
         check_rate(info.sample_rate)
+        limits.check(info)
         if lack := find_truncation(data):
             raise DecodeError("truncated", lack)
         exact = info.n_samples < UNKNOWN_SAMPLES and states_length(data)
-        audio = _read_all(file, info, exact)
+        audio = _read_all(file, info, exact, limits)
     n_samples = audio.shape[1]
     check_length(n_samples, info, exact)
     if not info.subtype.startswith("PCM") and not np.isfinite(audio).all():
@@ -201,7 +246,7 @@ def _too_long(n_samples: int, info: AudioInfo) -> DecodeError:
     )
 
 
-def _read_all(file: _File, info: AudioInfo, exact: bool) -> npt.NDArray[np.float32]:
+def _read_all(file: _File, info: AudioInfo, exact: bool, limits: Limits) -> npt.NDArray[np.float32]:
     """Read in blocks until a short one, or until the header's length where that is exact."""
     block = max(1, BLOCK_SAMPLES // info.channels)
     if exact:
@@ -212,6 +257,7 @@ def _read_all(file: _File, info: AudioInfo, exact: bool) -> npt.NDArray[np.float
         while True:
             parts.append(file.read(block, dtype="float32", always_2d=True))
             n_read += len(parts[-1])
+            limits.check_samples(n_read, info)
             if len(parts[-1]) < block or (exact and n_read >= info.n_samples):
                 break
             if n_read * info.channels > MAX_SAMPLES:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import audioml
-from audioml.cli import models, params, pipeline, serving, speakers, stack, tuning, workspace
+from audioml.cli import models, params, pipeline, serving, speakers, stack, tokens, tuning, workspace
 from audioml.cli._output import err, out
 from audioml.errors import IO_ERROR, SERVICE_ERROR, SOFTWARE_ERROR, USER_ERROR, AudiomlError, ServiceError
 
@@ -47,6 +47,7 @@ app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_
 app.add_typer(params.runs_app, name="runs")
 app.add_typer(models.app, name="models")
 app.add_typer(speakers.app, name="speakers")
+app.add_typer(tokens.app, name="tokens")
 
 _WRONG_PATH = (IsADirectoryError, NotADirectoryError, PermissionError)
 """Wrong the next time too. A file that is missing may come back with its disk."""

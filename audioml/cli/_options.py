@@ -19,3 +19,7 @@ ModelRef = Annotated[
     typer.Option(help="NAME@ALIAS or NAME/VERSION of a registered model.", show_default="this workspace's @champion"),
 ]
 StepName = Annotated[str, typer.Argument(help=f"One of: {', '.join(s.name for s in STEPS)}.")]
+TokensFile = Annotated[
+    Path | None,
+    typer.Option("--tokens", metavar="FILE", help="File of access tokens.", show_default=".audioml/tokens.json"),
+]

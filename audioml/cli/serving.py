@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audioml.cli._options import AsJson, Jobs, ModelRef, Workspace
+from audioml.cli._options import AsJson, Jobs, ModelRef, TokensFile, Workspace
 from audioml.cli._output import out, print_json, print_table
 from audioml.errors import ParamsError
 from audioml.labels import show_labels
-from audioml.params import FILE_NAME
+from audioml.params import FILE_NAME, ServingParams, read_serving
 from audioml.pipeline.context import STATE_DIR, Context
 
 if TYPE_CHECKING:
@@ -84,11 +84,18 @@ def _predict_batch(
 def serve(
     model: ModelRef = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a model that is not registered yet.")] = False,
+    tokens: TokensFile = None,
+    params: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML with the section serving, where there is no workspace.")
+    ] = None,
     workspace: Workspace = Path(),
 ) -> None:
     """Serve a registered model over HTTP: POST /predict with audio as multipart file or raw body.
+
+    The server follows the model's alias: another version takes its place without a pause. The section `serving` of
+    params.yaml holds limits, canary and shadow; access tokens are made by `audioml tokens add`.
 
     With --model and the tracking server in MLFLOW_TRACKING_URI, no workspace is needed.
 
@@ -102,7 +109,11 @@ def serve(
     def tell(reason: str) -> None:
         out.print(f"Waiting: {reason}", markup=False, soft_wrap=True)
 
-    run_server(_model_user(workspace, model), model, host, port, on_ready=announce, on_wait=tell if wait else None)
+    ctx = _model_user(workspace, model)
+    settings = read_serving(params) if params else ctx.params.serving if isinstance(ctx, Context) else ServingParams()
+    run_server(
+        ctx, model, host, port, params=settings, tokens=tokens, on_ready=announce, on_wait=tell if wait else None
+    )
 
 
 def _model_user(workspace: Path, model: str | None) -> ModelUser:

@@ -101,7 +101,17 @@ class Extractor:
         DecodeError
             When the bytes cannot be read as audio, or the features are not finite.
         """
-        windows, offsets_s = self.windows(data)
+        return self.extract_audio(*decode(data))
+
+    def extract_audio(self, audio: Floats, sample_rate: int) -> tuple[Floats, NDArray[np.float64]]:
+        """Return the features of decoded audio, float32 `(channels, samples)`, as `extract` does.
+
+        Raises
+        ------
+        DecodeError
+            When the features are not finite.
+        """
+        windows, offsets_s = self.windows_of(audio, sample_rate)
         with np.errstate(over="ignore", invalid="ignore"):
             features: Floats = self.plugin.extract(self.params, windows)
         if not np.isfinite(features).all():
@@ -116,7 +126,10 @@ class Extractor:
         DecodeError
             When the bytes cannot be read as audio.
         """
-        audio, sample_rate = decode(data)
+        return self.windows_of(*decode(data))
+
+    def windows_of(self, audio: Floats, sample_rate: int) -> tuple[Floats, NDArray[np.float64]]:
+        """Return the windows of decoded audio, float32 `(channels, samples)`, as `windows` does."""
         return prepare_audio(audio, sample_rate, self.params, self.chain)
 
     def extract_blocks(self, clips: Iterable[tuple[str, bytes]]) -> Iterator[Block]:

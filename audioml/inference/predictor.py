@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
 
+from audioml.audio.decode import NO_LIMITS, AudioInfo, Limits, decode_with_info
 from audioml.clean._chain import load_chain, parse_chain
 from audioml.errors import DecodeError, StoreError
 from audioml.inference.description import MODEL, Description, read_description
@@ -29,8 +30,19 @@ Floats = NDArray[np.float32]
 
 ONNX_ERRORS = (Fail, InvalidGraph, InvalidProtobuf, NotImplemented)
 """What a damaged or unknown network raises; they share no base but Exception."""
+Windows = tuple[Floats, NDArray[np.float64]]
+"""Features of a clip, float32 (windows, bins, frames), and where each window starts, in seconds."""
 BATCH_WINDOWS = 64
 """Windows that go through the network at a time: more gain nothing and cost memory."""
+
+
+class Answer(NamedTuple):
+    """What is said of a clip."""
+
+    prediction: dict[str, Any]
+    """As the task describes it, such as its label and probabilities."""
+    info: AudioInfo
+    """Of the file."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +55,15 @@ class Predictor:
     extractor: Extractor
 
     @classmethod
-    def load(cls, folder: Path, threads: int = 1) -> Predictor:
+    def load(cls, folder: Path, threads: int = 1, network: str = MODEL) -> Predictor:
         """Load the model in a folder that holds `model.onnx` and `model.json`.
 
         Parameters
         ----------
         threads
             Within one call; 0 takes one a core. Small networks gain little from more than one.
+        network
+            File of the network, where it is to be another variant than the one that serves: ``int8.onnx``.
 
         Raises
         ------
@@ -60,7 +74,7 @@ class Predictor:
         """
         description = read_description(folder)
         task, extractor = _load_plugins(description)
-        return cls(description, open_session(folder / MODEL, threads), task, extractor)
+        return cls(description, open_session(folder / network, threads), task, extractor)
 
     @classmethod
     def of(cls, description: Description, session: Any) -> Predictor:
@@ -83,30 +97,59 @@ class Predictor:
         outputs = self.predict_outputs(clips)
         return [self.task.describe(self.description.targets, output) for output in outputs]
 
+    def predict_each(self, clips: Sequence[bytes], limits: Limits = NO_LIMITS) -> list[Answer | DecodeError]:
+        """Return what the task says of each clip, or why it cannot be read; one is no matter to the others.
+
+        Parameters
+        ----------
+        clips
+            As `predict` takes them.
+        limits
+            What is read at most.
+        """
+        answers: list[Answer | DecodeError] = []
+        readable: list[Windows] = []
+        for data in clips:
+            try:
+                audio, info = decode_with_info(data, limits)
+                readable.append(self.extractor.extract_audio(audio, info.sample_rate))
+                answers.append(Answer({}, info))
+            except DecodeError as error:
+                answers.append(error)
+        outputs = iter(self._run_clips(readable))
+        return [
+            Answer(self.task.describe(self.description.targets, next(outputs)), answer.info)
+            if isinstance(answer, Answer)
+            else answer
+            for answer in answers
+        ]
+
     def predict_outputs(self, clips: Sequence[bytes]) -> NDArray[Any]:
         """Return each clip's output, (clips, ...): for classification its probabilities. Raises as `predict`."""
-        features: list[Floats] = []
-        offsets_s: list[NDArray[np.float64]] = []
-        clip_of: list[int] = []
+        readable: list[Windows] = []
         for i, data in enumerate(clips):
             try:
-                windows, starts_s = self.extractor.extract(data)
+                readable.append(self.extractor.extract(data))
             except DecodeError as error:
                 if len(clips) == 1:
                     raise
                 raise DecodeError(error.reason, f"clip {i}: {error.detail}") from None
-            features.append(windows)
-            offsets_s.append(starts_s)
-            clip_of += [i] * len(windows)
+        return self._run_clips(readable)
+
+    def _run_clips(self, clips: Sequence[Windows]) -> NDArray[Any]:
+        """Return the output of each clip, given its features and where its windows start."""
         bins, frames = self.description.input_shape
-        if not features:
+        if not clips:
             return self.merge_clips(self.run_features(np.empty((0, bins, frames or 1), np.float32)), [])[1]
+        features = [windows for windows, _ in clips]
         if frames is None:
             outputs = [self.run_features(windows) for windows in features]
         else:
             outputs = [self.run_features(np.concatenate(features))]
+        clip_of = np.repeat(np.arange(len(clips)), [len(windows) for windows in features])
+        offsets_s = np.concatenate([starts_s for _, starts_s in clips])
         n_frames = np.concatenate([np.full(len(windows), windows.shape[2]) for windows in features])
-        return self.merge_clips(join(outputs), clip_of, np.concatenate(offsets_s), n_frames)[1]
+        return self.merge_clips(join(outputs), clip_of, offsets_s, n_frames)[1]
 
     def extract(self, data: bytes) -> Floats:
         """Return the features of an audio file's windows, float32 (windows, bins, frames).

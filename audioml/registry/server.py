@@ -30,6 +30,7 @@ START_TIMEOUT_S = 120.0
 """A first start creates the database; on a loaded machine that is seconds, not minutes."""
 STOP_TIMEOUT_S = 10.0
 LOG_TAIL_LINES = 20
+DATABASE = "mlflow.db"
 RECORD, USERS_LOCK, START_LOCK = "server.json", "users.lock", "start.lock"
 
 _children: list[subprocess.Popen[bytes]] = []

@@ -19,10 +19,9 @@ from types import FrameType
 import psutil
 
 from audioml.ports import LOCAL, port_of
-from audioml.registry.server import USERS_LOCK, Server, write_record
+from audioml.registry.server import DATABASE, USERS_LOCK, Server, write_record
 from audioml.store.locks import try_exclusive
 
-DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
 WATCH_INTERVAL_S = 0.5
 SHUTDOWN_TIMEOUT_S = 5

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from audioml.errors import ServiceError
 from audioml.ports import LOCAL
-from audioml.registry.server import use_server
+from audioml.registry.server import DATABASE, folder_of, use_server
 from audioml.registry.workspace import ModelUser
 
 URI_VARIABLE, REGISTRY_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
@@ -39,6 +39,30 @@ def tracking(ctx: ModelUser) -> Iterator[str]:
         return
     with use_server(ctx.state) as server, _client_settings(server.url):
         yield server.url
+
+
+class RegistryWatch:
+    """Tells whether the registry may have changed since it was last seen; cheap, and starts no server.
+
+    A workspace's own server writes its database file. Of a configured server nothing is known without asking it.
+    """
+
+    def __init__(self, ctx: ModelUser) -> None:
+        self._is_own = not os.environ.get(URI_VARIABLE)
+        self._folder = folder_of(ctx.state)
+        self._seen: object = None
+
+    def may_have_changed(self) -> bool:
+        """Return whether it is worth asking the registry."""
+        return not self._is_own or self._look() != self._seen
+
+    def remember(self) -> None:
+        """Take the registry as it is now for seen."""
+        self._seen = self._look()
+
+    def _look(self) -> object:
+        paths = [self._folder / f"{DATABASE}{suffix}" for suffix in ("", "-wal")]
+        return [(stat.st_mtime_ns, stat.st_size) for path in paths if path.exists() for stat in [path.stat()]]
 
 
 def mlflow_url(tracking_uri: str = "") -> str:

@@ -1,106 +1,260 @@
-"""The HTTP interface of one model: POST /predict with audio, GET /health."""
+"""The HTTP interface of the served models."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import time
-import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 import audioml
-from audioml.audio.decode import UNKNOWN_SAMPLES, decode_with_info, probe
 from audioml.errors import DecodeError
-from audioml.serving.model import AudioPredictor
+from audioml.params import ServingParams
+from audioml.serving.answering import Answering, Reply
+from audioml.serving.gate import Gate
+from audioml.serving.invocations import PARQUET, read_invocation
+from audioml.serving.live import LiveModels
+from audioml.serving.metrics import ServerMetrics
+from audioml.serving.model import LoadedModel
 from audioml.serving.page import add_page
-from audioml.serving.upload import UploadError, read_upload
-from audioml.units import samples_to_seconds
+from audioml.serving.prediction_log import PredictionLog
+from audioml.serving.problems import RefusalError, describe_responses
+from audioml.serving.schemas import INVOCATIONS_BODY, PREDICT_BODY, Predicted, Scored
+from audioml.serving.tokens import Tokens
+from audioml.serving.upload import Upload, read_body, read_uploads
 
-MAX_UPLOAD_MB = 25.0
-REQUEST_ID = "X-Request-ID"
 UNPROCESSABLE = 422
+SMALL_BYTES = 1_000_000
+"""Of JSON that is read on the event loop: sooner done than handed to a thread."""
+BASE64_GROWTH = 1.4
+"""Of bytes that are sent as base64 in JSON."""
 
 log = logging.getLogger(__name__)
-
-BINARY = {"schema": {"type": "string", "format": "binary"}}
-FORM = {"type": "object", "required": ["file"], "properties": {"file": BINARY["schema"]}}
-REQUEST_BODY = {
-    "required": True,
-    "content": {"multipart/form-data": {"schema": FORM}, "audio/*": BINARY, "application/octet-stream": BINARY},
-}
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(
-    predictor: AudioPredictor,
-    model_name: str,
-    version: int,
-    max_upload_mb: float = MAX_UPLOAD_MB,
-    card: dict[str, Any] | None = None,
+    models: LiveModels,
+    params: ServingParams,
+    tokens: Tokens,
+    prediction_log: PredictionLog | None = None,
 ) -> FastAPI:
-    """Return the application that answers with one model's predictions.
+    """Return the application that answers with what serves at the moment.
 
     Parameters
     ----------
-    predictor
-        Called in worker threads, with one clip at a time.
-    model_name, version
-        Named in each answer.
-    max_upload_mb
-        Larger uploads are refused with 413, in megabytes of 10^6 bytes.
-    card
-        What `GET /model` answers; None says the name and the version.
+    models
+        The versions that serve; the application follows the registry for as long as it runs.
+    params
+        Limits, budgets and access.
+    tokens
+        Who may ask.
+    prediction_log
+        Where answers are written; None writes none.
 
-    Every error is JSON with `reason` (one word), `detail` and `request_id`, and shows nothing of the server's inside.
+    Every answer that is none is JSON with `reason` (one word), `detail` and `request_id`, and shows nothing of the
+    server's inside.
     """
-    app = FastAPI(title=model_name, version=str(version), description=f"audioml {audioml.__version__}")
-    model = {"name": model_name, "version": version}
-    max_bytes = int(max_upload_mb * 1e6)
+    metrics = ServerMetrics()
+    threads = params.threads or len(os.sched_getaffinity(0))
+    answering = Answering(models, params, metrics, prediction_log, threads)
 
-    @app.post("/predict", summary="Predict on one audio file", openapi_extra={"requestBody": REQUEST_BODY})
-    async def predict(request: Request) -> JSONResponse:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        models.start()
+        yield
+        await asyncio.to_thread(models.close)
+        await answering.close()
+
+    primary = models.primary
+    app = FastAPI(title=primary.name, version=audioml.__version__, description="Served by audioml.", lifespan=lifespan)
+    app.state.answering = answering
+    max_bytes = int(params.max_upload_mb * 1e6)
+
+    async def predict(request: Request) -> Response:
         start = time.perf_counter()
-        request_id = request.state.request_id = uuid.uuid4().hex
-        try:
-            audio = await read_upload(request, max_bytes)
-            received = time.perf_counter()
-            duration_s, prediction = await run_in_threadpool(_predict_one, predictor, audio)
-        except UploadError as error:
-            return _refuse(error.status, error.reason, error.detail, request_id)
-        except DecodeError as error:
-            return _refuse(UNPROCESSABLE, error.reason, error.detail, request_id)
+        uploads = await read_uploads(request, max_bytes, params.max_files)
+        received = request.state.received = time.perf_counter()
+        replies = await answering.answer(request.state.request_id, [upload.audio for upload in uploads])
+        if len(uploads) == 1 and isinstance(error := replies[0].answer, DecodeError):
+            raise RefusalError(UNPROCESSABLE, error.reason, error.detail)
         end = time.perf_counter()
         timing_ms = {"receive": _ms(start, received), "predict": _ms(received, end), "total": _ms(start, end)}
-        answer = {"model": model, "request_id": request_id, "duration_s": duration_s, "timing_ms": timing_ms}
-        return JSONResponse(prediction | answer, headers={REQUEST_ID: request_id})
+        return _json(_describe(request, uploads, replies) | {"timing_ms": timing_ms})
 
-    @app.exception_handler(Exception)
-    async def fail(request: Request, error: Exception) -> JSONResponse:
-        request_id = getattr(request.state, "request_id", uuid.uuid4().hex)
-        log.error("request %s failed; its traceback follows", request_id)
-        return _refuse(500, "internal", "The server failed; its log tells why, by this request_id.", request_id)
+    async def invocations(request: Request) -> Response:
+        body = await read_body(request, int(BASE64_GROWTH * max_bytes))
+        asked = request.headers.get("content-type", ""), body, params.max_files, max_bytes
+        if len(body) < SMALL_BYTES and not asked[0].startswith(PARQUET):
+            recordings = read_invocation(*asked)
+        else:
+            recordings = await asyncio.to_thread(read_invocation, *asked)
+        request.state.received = time.perf_counter()
+        replies = await answering.answer(request.state.request_id, recordings)
+        predictions = []
+        for i, reply in enumerate(replies):
+            if isinstance(reply.answer, DecodeError):
+                raise RefusalError(400, reply.answer.reason, f"Row {i}: {reply.answer.detail}")
+            predictions.append(reply.answer.prediction)
+        if replies:
+            _note(request, replies)
+        return _json({"predictions": predictions})
 
-    @app.get("/health", summary="Is the model loaded")
-    async def health() -> dict[str, Any]:
-        return {"status": "ok", "model": model}
+    _add_quick(
+        app,
+        "/predict",
+        _in_time(predict, params.timeout_s),
+        summary="Predict on audio files",
+        openapi_extra={"requestBody": PREDICT_BODY},
+        response_model=Predicted,
+        responses=describe_responses(400, 401, 408, 413, 422, 500, 503, 504),
+    )
+    _add_quick(
+        app,
+        "/invocations",
+        _in_time(invocations, params.timeout_s),
+        summary="Predict by MLflow's scoring protocol",
+        openapi_extra={"requestBody": INVOCATIONS_BODY},
+        response_model=Scored,
+        responses=describe_responses(400, 401, 408, 413, 415, 500, 503, 504),
+    )
 
-    add_page(app, lambda: card or model)
+    @app.get("/health/live", summary="Does the server run")
+    @app.get("/ping", include_in_schema=False)
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/health/ready", summary="Is a model loaded, and which")
+    @app.get("/health", include_in_schema=False)
+    async def ready() -> dict[str, Any]:
+        refused = {
+            role: {"version": refusal.version, "reason": refusal.reason} for role, refusal in models.refused.items()
+        }
+        serving = {role: _name(model) for role, model in models.models.items()}
+        return {"status": "ok", "model": _name(models.primary), "serving": serving, "refused": refused}
+
+    @app.get("/version", include_in_schema=False)
+    async def version() -> PlainTextResponse:
+        return PlainTextResponse(audioml.__version__)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def read_metrics() -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    add_page(app, lambda: models.primary.card or _name(models.primary))
+    _answer_problems(app)
+    paths = frozenset(route.path for route in app.routes if hasattr(route, "path"))
+    app.add_middleware(
+        Gate,
+        tokens=tokens,
+        metrics=metrics,
+        paths=paths,
+        max_waiting_bytes=int(params.max_waiting_mb * 1e6),
+        max_body_bytes=max_bytes,
+    )
+    if params.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=params.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
     return app
 
 
-def _predict_one(predictor: AudioPredictor, audio: bytes) -> tuple[float, dict[str, Any]]:
-    prediction = predictor.predict([audio])[0]
-    info = probe(audio)
-    if info.n_samples >= UNKNOWN_SAMPLES:
-        info = decode_with_info(audio)[1]
-    return round(samples_to_seconds(info.n_samples, info.sample_rate), 6), prediction
+def _answer_problems(app: FastAPI) -> None:
+    """Have whatever goes wrong answered in one form."""
+
+    @app.exception_handler(RefusalError)
+    async def refuse(request: Request, problem: RefusalError) -> JSONResponse:
+        return problem.response(request.state.request_id)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
+        reason = str(error.detail).lower().replace(" ", "_")
+        response = RefusalError(
+            error.status_code, reason, f"{request.method} {request.url.path}: {error.detail}."
+        ).response(request.state.request_id)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def fail(request: Request, error: Exception) -> JSONResponse:
+        log.error("request %s failed; its traceback follows", request.state.request_id)
+        detail = "The server failed; its log tells why, by this request_id."
+        return RefusalError(500, "internal", detail).response(request.state.request_id)
 
 
-def _refuse(status: int, reason: str, detail: str, request_id: str) -> JSONResponse:
-    content = {"reason": reason, "detail": detail, "request_id": request_id}
-    return JSONResponse(content, status_code=status, headers={REQUEST_ID: request_id})
+def _add_quick(app: FastAPI, path: str, endpoint: Endpoint, **documented: Any) -> None:
+    """Add a POST route that Starlette answers, and FastAPI describes.
+
+    FastAPI looks into what a route depends on at each request, which takes longer than all else around a prediction;
+    these routes depend on nothing.
+    """
+    app.router.routes.append(Route(path, endpoint, methods=["POST"], include_in_schema=False))
+    app.post(path, **documented)(endpoint)
+
+
+def _in_time(endpoint: Endpoint, seconds: float) -> Endpoint:
+    """Return the endpoint with an end to its time, from a request's first byte to its answer."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(seconds):
+                return await endpoint(request)
+        except TimeoutError:
+            if hasattr(request.state, "received"):
+                detail = f"The answer takes longer than {seconds:g} s, the limit of this server."
+                raise RefusalError(504, "timeout", detail) from None
+            detail = f"The request did not arrive within {seconds:g} s."
+            raise RefusalError(408, "timeout", detail) from None
+
+    answer.__name__ = endpoint.__name__
+    return answer
+
+
+def _json(content: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+def _describe(request: Request, uploads: list[Upload], replies: list[Reply]) -> dict[str, Any]:
+    """Return the body of an answer: flat for one recording, a list for several."""
+    said = {"model": _note(request, replies), "request_id": request.state.request_id}
+    if len(replies) == 1:
+        return _content(replies[0]) | said
+    return {
+        "predictions": [
+            {"file": upload.name, **_content(reply)} for upload, reply in zip(uploads, replies, strict=True)
+        ]
+    } | said
+
+
+def _content(reply: Reply) -> dict[str, Any]:
+    if isinstance(reply.answer, DecodeError):
+        return {"error": {"reason": reply.answer.reason, "detail": reply.answer.detail}}
+    return reply.answer.prediction | {"duration_s": reply.duration_s}
+
+
+def _note(request: Request, replies: list[Reply]) -> dict[str, Any]:
+    """Return the model that answered, and have the log's line name it."""
+    model = _name(replies[0].model)
+    request.state.log = {"model": model["name"], "version": model["version"], "recordings": len(replies)}
+    return model
+
+
+def _name(model: LoadedModel) -> dict[str, Any]:
+    return {"name": model.name, "version": model.version}
 
 
 def _ms(start: float, end: float) -> float:

@@ -41,10 +41,11 @@ def predict_files(ctx: Workspace, files: Iterable[Path], reference: str | None =
     rows = []
     for path in paths:
         row: dict[str, Any] = {"file": str(path), "model": source}
-        try:
-            row |= model.predictor.predict([path.read_bytes()])[0]
-        except DecodeError as error:
-            row["error"] = {"reason": error.reason, "detail": error.detail}
+        (answer,) = model.predictor.predict_each([path.read_bytes()])
+        if isinstance(answer, DecodeError):
+            row["error"] = {"reason": answer.reason, "detail": answer.detail}
+        else:
+            row |= answer.prediction
         rows.append(row)
     return rows
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from audioml.audio.decode import UNKNOWN_SAMPLES, decode_with_info, probe
 from audioml.errors import DecodeError
 from audioml.serving.batch_columns import CLIP_ID, write_rows
 from audioml.serving.batch_inputs import read_inputs, read_recordings
@@ -112,20 +111,15 @@ def _group(
 
 def _answer(predictor: Predictor, recordings: list[bytes]) -> list[dict[str, Any]]:
     """Return the columns of each recording's answer, or of its fault."""
-    try:
-        answers = predictor.predict(recordings)
-        return [{"duration_s": _duration_s(data), **answer} for data, answer in zip(recordings, answers, strict=True)]
-    except DecodeError as error:
-        if len(recordings) == 1:
-            return [_fault(error.reason, error.detail)]
-        return [answer for data in recordings for answer in _answer(predictor, [data])]
-
-
-def _duration_s(data: bytes) -> float:
-    info = probe(data)
-    if info.n_samples >= UNKNOWN_SAMPLES:
-        info = decode_with_info(data)[1]
-    return round(samples_to_seconds(info.n_samples, info.sample_rate), 6)
+    return [
+        _fault(answer.reason, answer.detail)
+        if isinstance(answer, DecodeError)
+        else {
+            "duration_s": round(samples_to_seconds(answer.info.n_samples, answer.info.sample_rate), 6),
+            **answer.prediction,
+        }
+        for answer in predictor.predict_each(recordings)
+    ]
 
 
 def _describe_fault(problem: OSError | bytes | None) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from audioml.registry.workspace import ModelUser
 from audioml.serving.card import make_card
 
 if TYPE_CHECKING:
-    from audioml.inference.predictor import Predictor
+    from audioml.audio.decode import Limits
+    from audioml.errors import DecodeError
+    from audioml.inference.predictor import Answer, Predictor
 
 POLL_INTERVAL_S = 5.0
 
@@ -25,11 +27,11 @@ POLL_INTERVAL_S = 5.0
 class AudioPredictor(Protocol):
     """What predicts: `audioml.inference.predictor.Predictor`."""
 
-    def predict(self, clips: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Return one prediction for the bytes of each audio file."""
+    def predict_each(self, clips: Sequence[bytes], limits: Limits = ...) -> list[Answer | DecodeError]:
+        """Return what is said of the bytes of each audio file, or why it cannot be read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A predictor and the version it comes from."""
 
@@ -87,10 +89,23 @@ def load_model(ctx: ModelUser, reference: str | None = None) -> LoadedModel:
 
 
 def load_version(ctx: ModelUser, reference: str | None = None) -> tuple[Predictor, RegisteredVersion]:
-    """Return the predictor of the version that a reference names, and the version. Raises as `load_model`."""
+    """Return the predictor of the version that a reference names, warmed and checked, and the version.
+
+    Raises
+    ------
+    RegistryError, ServiceError
+        As `load_model`.
+    StoreError, ParamsError
+        When the package is damaged, needs another version of audioml, or answers its golden clips otherwise than where
+        it was made.
+    """
     with tracking(ctx):
         version = resolve(ctx, reference)
         package = fetch_package(ctx.state, version.uri, version.package_digest)
+    from audioml.inference.golden import check_golden
     from audioml.inference.predictor import Predictor
 
-    return Predictor.load(package / ARTIFACTS), version
+    predictor = Predictor.load(package / ARTIFACTS)
+    # The first answers of a process take long: plug-ins are loaded, filters designed. The golden clips get them.
+    check_golden(predictor, package / ARTIFACTS)
+    return predictor, version

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+from audioml.params import ServingParams
 from audioml.ports import LOCAL, listen, port_of
 from audioml.registry.workspace import ModelUser
+from audioml.serving.live import LiveModels
 from audioml.serving.model import LoadedModel, load_model, wait_for_model
 
 DEFAULT_PORT = 8000
-SHUTDOWN_TIMEOUT_S = 10
+DRAIN_S = 10
+"""For requests that are under way when the server is told to stop."""
+BACKLOG = 1024
 
 
 def serve(
@@ -18,22 +23,26 @@ def serve(
     host: str = LOCAL,
     port: int | None = DEFAULT_PORT,
     *,
-    max_upload_mb: float | None = None,
+    params: ServingParams | None = None,
+    tokens: Path | None = None,
     on_ready: Callable[[str, LoadedModel], None] | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve a model until SIGTERM or Ctrl-C.
+    """Serve a model until SIGTERM or Ctrl-C; requests under way are answered first.
 
     Parameters
     ----------
     ctx
         The workspace, or what stands in for it.
     reference
-        A model such as ``digits@champion``; None is the champion of the workspace's model.
+        A model such as ``digits@champion``; None is the champion of the workspace's model. The server follows the
+        alias: see `audioml.serving.live`.
     host, port
         Where to listen; port None takes any free one.
-    max_upload_mb
-        Larger uploads are refused; None takes the default of `create_app`.
+    params
+        Limits, budgets, canary and shadow; None takes the defaults.
+    tokens
+        File of access tokens; None is the one in the folder of state.
     on_ready
         Called with the address and the model just before the first request can be answered.
     on_wait
@@ -49,14 +58,28 @@ def serve(
     """
     listener = listen(host, port, "audioml serve")
     try:
+        listener.listen(BACKLOG)
         model = wait_for_model(ctx, reference, on_wait) if on_wait else load_model(ctx, reference)
         import uvicorn
 
-        from audioml.serving.app import MAX_UPLOAD_MB, create_app
+        from audioml.serving.app import create_app
+        from audioml.serving.logs import log_to_stderr
+        from audioml.serving.prediction_log import FOLDER, PredictionLog
+        from audioml.serving.tokens import FILE, Tokens
 
-        app = create_app(model.predictor, model.name, model.version, max_upload_mb or MAX_UPLOAD_MB, model.card)
+        params = params or ServingParams()
+        log_to_stderr()
+        log = PredictionLog(ctx.state / FOLDER, params.log_share, params.log_audio, params.log_days)
+        models = LiveModels(ctx, model, reference, params)
+        app = create_app(models, params, Tokens(tokens or ctx.state / FILE), log if params.log_share else None)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S
+            app,
+            log_config=None,
+            access_log=False,
+            # It would look for a proxy's headers at each request, and the client's address is used nowhere.
+            proxy_headers=False,
+            timeout_graceful_shutdown=DRAIN_S,
+            server_header=False,
         )
         if on_ready:
             on_ready(f"http://{_in_url(host)}:{port_of(listener)}", model)

@@ -60,6 +60,10 @@ def make_workspace(tmp_path: Path, minimal_params: dict[str, Any]) -> Callable[[
     return make
 
 
+def golden_tones(tone_wav: Callable[[float], bytes]) -> list[tuple[str, bytes]]:
+    return [("low", tone_wav(250.0)), ("high", tone_wav(2500.0))]
+
+
 @pytest.fixture(scope="session")
 def package(
     tmp_path_factory: pytest.TempPathFactory,
@@ -74,5 +78,6 @@ def package(
         description=tone_model[1],
         example_audio=tone_wav(200.0),
         checkpoint=folder.parent / "checkpoint.ckpt",
+        golden=golden_tones(tone_wav),
     )
     return folder

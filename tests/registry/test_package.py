@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 import audioml
-from audioml.errors import DecodeError
+from audioml.errors import DecodeError, StoreError
+from audioml.inference.golden import check_golden
 from audioml.inference.predictor import Predictor
 from audioml.ports import listen, port_of
 from audioml.registry.package import CODE, _signature, package_digest, save_package
+
+from .conftest import golden_tones
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -68,13 +72,35 @@ def test_equal_models_make_equal_packages(
 ) -> None:
     again = tmp_path / "again"
     given = {"onnx": tone_model[0], "description": tone_model[1], "checkpoint": package.parent / "checkpoint.ckpt"}
-    save_package(again, **given, example_audio=tone_wav(200.0))
+    save_package(again, **given, example_audio=tone_wav(200.0), golden=golden_tones(tone_wav))
     files = sorted(p.relative_to(package) for p in package.rglob("*") if p.is_file() and p.suffix != ".pyc")
     assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     assert [f for f in files if (package / f).read_bytes() != (again / f).read_bytes()] == []
     assert package_digest(again) == package_digest(package)
     (again / "artifacts" / "model.onnx").write_bytes(b"other")
     assert package_digest(again) != package_digest(package)
+
+
+def test_golden_clips_tell_the_network_that_was_packaged_from_another(package: Path) -> None:
+    artifacts = package / "artifacts"
+    predictor = Predictor.load(artifacts)
+    assert check_golden(predictor, artifacts) == 2
+    swapped = replace(predictor, session=Swapped(predictor.session))
+    with pytest.raises(StoreError, match="golden clip low"):
+        check_golden(swapped, artifacts)
+
+
+class Swapped:
+    """Runs a network of two outputs that have changed places."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+
+    def get_inputs(self) -> Any:
+        return self.session.get_inputs()
+
+    def run(self, names: None, inputs: Any) -> list[Any]:
+        return [self.session.run(names, inputs)[0][:, ::-1]]
 
 
 def test_no_path_of_this_machine(package: Path) -> None:

@@ -16,8 +16,6 @@ from fastapi import FastAPI
 from playwright.sync_api import Page, sync_playwright
 
 from audioml.ports import LOCAL, listen, port_of
-from audioml.serving.app import create_app
-from audioml.serving.model import AudioPredictor
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
@@ -26,11 +24,6 @@ FLAGS = [
 ]
 REFUSED = "Failed to load resource: the server responded with a status of"
 """What Chromium's console says of each answer that is an error, whatever the page does with it."""
-
-
-def page_app(predictor: AudioPredictor, card: dict[str, Any] | None = None) -> FastAPI:
-    """Return the application of a model `tones`, version 3."""
-    return create_app(predictor, "tones", 3, card=card)
 
 
 @dataclass

@@ -9,11 +9,20 @@ from typing import Any
 import pytest
 import yaml
 
+from audioml.inference.predictor import Predictor
 from audioml.pipeline.context import Context
 from audioml.registry.package import save_package
 from audioml.registry.runs import training_run
 from audioml.registry.tracking import tracking
 from audioml.registry.versions import register_package
+from audioml.store.files import write_json
+
+
+@pytest.fixture(scope="session")
+def predictor(tone_model: tuple[Path, dict[str, Any]]) -> Predictor:
+    """That says `low` or `high` of a tone."""
+    write_json(tone_model[0].parent / "model.json", tone_model[1])
+    return Predictor.load(tone_model[0].parent)
 
 
 @pytest.fixture(scope="module")

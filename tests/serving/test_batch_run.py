@@ -81,12 +81,13 @@ def test_a_row_a_recording(registered: Context, recordings: Path, tmp_path: Path
     assert done == {**expected, "resumed": 0}
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist(maps_as_pydicts="strict")
     assert [row["file"] for row in rows] == sorted(path.name for path in recordings.iterdir())
-    model = load_model(registered)
+    predictor = load_model(registered).predictor
+    assert isinstance(predictor, Predictor)
     for row in rows:
         if row["file"] == "5_broken.wav":
             assert (row["error_reason"], row["label"], row["duration_s"]) == ("unreadable", None, None)
             continue
-        (answer,) = model.predictor.predict([(recordings / row["file"]).read_bytes()])
+        (answer,) = predictor.predict([(recordings / row["file"]).read_bytes()])
         assert row["label"] == answer["label"]
         assert row["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-6)
         assert (row["model"], row["version"], row["error_reason"]) == ("tones", 1, None)

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from fastapi import FastAPI, WebSocket
 from fastapi.testclient import TestClient
 
+from audioml.inference.predictor import Predictor
 from audioml.serving.page import FILES, add_page
 
-from ._browser import page_app
-
-
-class Unasked:
-    """A predictor for tests that predict nothing."""
-
-    def predict(self, clips: Sequence[bytes]) -> list[dict[str, Any]]:
-        raise AssertionError("nothing is predicted here")
+from ._served import serve_app
 
 
 @pytest.fixture(scope="module")
-def client() -> TestClient:
-    return TestClient(page_app(Unasked()))
+def client(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    return TestClient(serve_app(tmp_path_factory.mktemp("state"), predictor)[0])
 
 
 def test_the_page_and_all_that_it_names(client: TestClient) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from fastapi import FastAPI, Request, WebSocket
-from fastapi.responses import JSONResponse, Response
+from fastapi import FastAPI, WebSocket
 from playwright.sync_api import expect
 
 from audioml.evaluation.report import format_percent
 from audioml.inference.predictor import Predictor
-from audioml.store.files import write_json
+from audioml.serving.tokens import FILE, Tokens
 
-from ._browser import page_app, visit
+from ._browser import visit
+from ._served import Saying, serve_app
 
 pytestmark = pytest.mark.slow
 DROP = """([name, bytes]) => {
@@ -38,15 +38,9 @@ A_WHILE = re.compile(r"^(0\.[6-9]|[1-9])")
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 
 
-@pytest.fixture(scope="module")
-def predictor(tone_model: tuple[Path, dict[str, Any]]) -> Predictor:
-    write_json(tone_model[0].parent / "model.json", tone_model[1])
-    return Predictor.load(tone_model[0].parent)
-
-
 @pytest.fixture
-def app(predictor: Predictor) -> FastAPI:
-    return page_app(predictor, {"name": "tones", "version": 3, "sample_rate": 8000})
+def app(predictor: Predictor, tmp_path: Path) -> FastAPI:
+    return serve_app(tmp_path / "state", predictor, card={"name": "tones", "version": 3, "sample_rate": 8000})[0]
 
 
 @pytest.fixture
@@ -230,17 +224,11 @@ def test_a_refusal_in_plain_words(app: FastAPI, tmp_path: Path) -> None:
         opened.check()
 
 
-def test_a_token_is_asked_for_and_sent(app: FastAPI, recording: Path) -> None:
-    @app.middleware("http")
-    async def guard(request: Request, answer: Any) -> Response:
-        is_open = request.url.path == "/" or request.url.path.startswith("/static/")
-        if is_open or request.headers.get("Authorization") == "Bearer s3cret":
-            passed: Response = await answer(request)
-            return passed
-        return JSONResponse({"reason": "unauthorized", "detail": "No.", "request_id": "r"}, status_code=401)
-
+def test_a_token_is_asked_for_and_sent(app: FastAPI, recording: Path, tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "state" / FILE)
+    secret = tokens.add("page")
     with visit(app) as opened:
-        for token in ("wrong", "s3cret"):
+        for token in ("wrong", secret):
             opened.page.get_by_label("Access token", exact=True).fill(token)
             opened.page.keyboard.press("Enter")
         opened.page.get_by_role("heading", name="tones").wait_for()
@@ -277,13 +265,13 @@ ALARMS = [{"label": "dog", "time_s": 0.3, "confidence": 0.75}]
     ids=["ctc", "detection", "tagging", "unknown", "speaker", "another"],
 )
 def test_answers_of_all_tasks(
-    tone_wav: Callable[[float], bytes], answer: dict[str, Any], texts: list[str], lanes: list[tuple[float, float]]
+    tmp_path: Path,
+    tone_wav: Callable[[float], bytes],
+    answer: dict[str, Any],
+    texts: list[str],
+    lanes: list[tuple[float, float]],
 ) -> None:
-    class Same:
-        def predict(self, clips: Sequence[bytes]) -> list[dict[str, Any]]:
-            return [answer for _ in clips]
-
-    with visit(page_app(Same())) as opened:
+    with visit(serve_app(tmp_path, Saying(lambda _: answer))[0]) as opened:
         opened.page.evaluate(DROP, ["tone.wav", list(tone_wav(500.0))])
         shown = opened.answer("tones version 3")
         assert [text for text in texts if text not in shown] == []

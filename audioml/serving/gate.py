@@ -1,0 +1,148 @@
+"""What happens to every request around its route: an id, the token, room for its bytes, a line in the log, metrics."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from audioml.serving.metrics import ServerMetrics
+from audioml.serving.problems import REQUEST_ID, RefusalError
+from audioml.serving.tokens import Tokens
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+OPEN = ("/health", "/static/")
+"""Paths that no token guards: what a load balancer asks, and the page that asks people for a token."""
+OPEN_PAGES = ("/", "/ping", "/docs", "/openapi.json", "/favicon.ico")
+SUBPROTOCOL = "bearer."
+"""How a page's WebSocket brings its token: it can send no headers of its own."""
+BUSY_RETRY_S = 1.0
+
+
+class Gate:
+    """ASGI middleware.
+
+    Parameters
+    ----------
+    app
+        What answers.
+    tokens
+        Who may ask.
+    metrics
+        Where requests are counted.
+    paths
+        That are named in metrics; all others count as ``other``.
+    max_waiting_bytes
+        Of the bodies of all requests that are not answered yet; further ones are refused.
+    max_body_bytes
+        What a body that does not state its length may have.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        tokens: Tokens,
+        metrics: ServerMetrics,
+        paths: frozenset[str],
+        max_waiting_bytes: int,
+        max_body_bytes: int,
+    ) -> None:
+        self._app, self._tokens, self._metrics, self._paths = app, tokens, metrics, paths
+        self._max_waiting_bytes, self._max_body_bytes = max_waiting_bytes, max_body_bytes
+        self._waiting_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http":
+            await self._pass_request(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._pass_stream(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _pass_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = time.perf_counter()
+        request_id = new_id()
+        state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (REQUEST_ID.lower().encode(), request_id.encode())]
+            await send(message)
+
+        path = scope["path"]
+        headers = dict(scope["headers"])
+        n_bytes = self._stated_bytes(scope["method"], headers)
+        self._waiting_bytes += n_bytes
+        try:
+            if not _is_open(path) and not self._tokens.allow(_bearer(headers)):
+                await _unauthorized().response(request_id)(scope, receive, send_with_id)
+            elif n_bytes and self._waiting_bytes > self._max_waiting_bytes:
+                detail = "The uploads that wait here fill the memory set aside for them. Come back later."
+                await RefusalError(503, "busy", detail, BUSY_RETRY_S).response(request_id)(scope, receive, send_with_id)
+            else:
+                await self._app(scope, receive, send_with_id)
+        finally:
+            self._waiting_bytes -= n_bytes
+            seconds = time.perf_counter() - start
+            # 499: the client has gone before there was an answer, as nginx calls it.
+            self._record(scope["method"], path, status or 499, seconds, request_id, state)
+
+    def _stated_bytes(self, method: str, headers: dict[bytes, bytes]) -> int:
+        if method not in ("POST", "PUT", "PATCH"):
+            return 0
+        stated = headers.get(b"content-length", b"")
+        # One that states too much is refused by its route before it is read.
+        return min(int(stated), self._max_body_bytes) if stated.isdigit() else self._max_body_bytes
+
+    def _record(
+        self, method: str, path: str, status: int, seconds: float, request_id: str, state: MutableMapping[str, Any]
+    ) -> None:
+        named = path if path in self._paths else "other"
+        self._metrics.count_request(named, status, seconds)
+        if log.isEnabledFor(logging.INFO):
+            line = {"request_id": request_id, "method": method, "path": path, "status": status}
+            line |= {"ms": round(1000 * seconds, 3), **state.get("log", {})}
+            log.info("answered", extra={"fields": line})
+
+    async def _pass_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["request_id"] = new_id()
+        offered = [name for name in scope.get("subprotocols", []) if name.startswith(SUBPROTOCOL)]
+        token = offered[0].removeprefix(SUBPROTOCOL) if offered else _bearer(dict(scope["headers"]))
+        if self._tokens.allow(token):
+            await self._app(scope, receive, send)
+            return
+        # Without an accept before it this refuses the handshake, with status 403.
+        await send({"type": "websocket.close", "code": 1008, "reason": "unauthorized"})
+
+
+def new_id() -> str:
+    """Return 128 random bits as hex; they need be no secret, only no other's."""
+    return f"{random.getrandbits(128):032x}"
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PAGES or path.startswith(OPEN)
+
+
+def _bearer(headers: dict[bytes, bytes]) -> str | None:
+    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _unauthorized() -> RefusalError:
+    return RefusalError(
+        401,
+        "unauthorized",
+        "This server answers with a valid access token only: send it as 'Authorization: Bearer TOKEN'.",
+    )

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from audioml.pipeline.package_clips import MAX_GOLDEN_BYTES, choose_golden, read_example, read_golden
+from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits, write_splits
+
+from .steps._train_space import make_workspace
+
+
+def make_clips(labels: str, sizes: list[int]) -> pd.DataFrame:
+    return pd.DataFrame({"label": list(labels), "size_bytes": sizes})
+
+
+def test_golden_clips_are_the_smallest_of_each_label_before_the_second_ones() -> None:
+    chosen = choose_golden(make_clips("aaabbcdda", range(10, 19)))
+    assert chosen["size_bytes"].tolist() == [10, 13, 15, 16, 11, 14, 17, 12]
+
+
+def test_golden_clips_stop_at_their_size_but_there_is_one() -> None:
+    third = MAX_GOLDEN_BYTES // 3
+    assert len(choose_golden(make_clips("abcd", [third] * 4))) == 3
+    assert len(choose_golden(make_clips("ab", [2 * MAX_GOLDEN_BYTES] * 2))) == 1
+
+
+def test_clips_without_a_label_are_clips_too() -> None:
+    chosen = choose_golden(pd.DataFrame({"label": [None, "a", None], "size_bytes": [1, 2, 3]}))
+    assert chosen["size_bytes"].tolist() == [1, 2, 3]
+
+
+def test_golden_clips_are_of_validation_and_have_features(tmp_path: Path) -> None:
+    ctx = make_workspace(tmp_path)
+    manifest = read_manifest(ctx.path(MANIFEST)).set_index("clip_id")
+    split = read_splits(ctx.path(SPLITS)).set_index("clip_id")["split"]
+    first = read_golden(ctx, [])[0][0]
+    golden = read_golden(ctx, [first])
+    assert len(golden) == 8
+    assert first not in dict(golden)
+    assert {split[clip_id] for clip_id, _ in golden} == {"validation"}
+    assert [audio.decode() for _, audio in golden] == [f"audio {manifest.loc[i, 'path'][:2]}" for i, _ in golden]
+    assert manifest.loc[[clip_id for clip_id, _ in golden], "label"].value_counts().tolist() == [4, 4]
+
+
+def test_without_validation_they_are_of_training(tmp_path: Path) -> None:
+    ctx = make_workspace(tmp_path)
+    write_splits(ctx.path(SPLITS), read_splits(ctx.path(SPLITS)).assign(split="train"))
+    assert len(read_golden(ctx, [])) == 8
+    assert read_example(ctx, []) == read_golden(ctx, [])[0][1]
