@@ -7,14 +7,20 @@ can take it off a process that runs, so marked processes are found after their p
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import connection
 
 import psutil
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Worker processes get one thread each: threads in libraries times processes stall."""
 RUN_MARK = "AUDIOML_RUN"
 """Mark of what an Airflow run starts; holds the run's key."""
 PATIENCE_S = 4.0
@@ -121,6 +127,33 @@ def die_with(parent: int) -> Callable[[], None]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return ask
+
+
+def end_with_parent() -> None:
+    """Let a worker process of `multiprocessing` end when its parent does, however it dies."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def one_thread_children() -> Iterator[None]:
+    """Have processes that are started in the block take one thread each for their libraries."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _signal(processes: Iterable[psutil.Process], send: Callable[[psutil.Process], None]) -> None:

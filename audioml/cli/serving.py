@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audioml.cli._options import AsJson, ModelRef, TokensFile, Workspace
+from audioml.cli._options import AsJson, Jobs, ModelRef, TokensFile, Workspace
 from audioml.cli._output import out, print_json, print_table
+from audioml.errors import ParamsError
 from audioml.labels import show_labels
 from audioml.params import FILE_NAME, ServingParams, read_serving
 from audioml.pipeline.context import STATE_DIR, Context
@@ -20,15 +21,34 @@ if TYPE_CHECKING:
 
 
 def predict(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files of any format.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Audio files of any format.", show_default=False)
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", help="Folder of recordings, or a table (CSV, TSV, Parquet) with a column `path`."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Parquet file for the predictions on --input.")] = None,
     model: ModelRef = None,
+    jobs: Jobs = None,
     workspace: Workspace = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Predict with a registered model.
+    """Predict with a registered model: on files, or on any number of them from a folder or a table.
+
+    A run over --input that was killed goes on where it was, when it is started again.
 
     Example: `audioml predict clip.wav --model digits@champion`
+
+    Example: `audioml predict --input recordings/ --output predictions.parquet`
     """
+    if source is not None or output is not None:
+        if source is None or output is None or files:
+            raise ParamsError("Name either files, or both --input (a folder or a table) and --output (a Parquet file).")
+        _predict_batch(_model_user(workspace, model), source, output, model, jobs, as_json)
+        return
+    if not files:
+        raise ParamsError("Name audio files, or a folder of them: audioml predict --input DIR --output FILE.parquet")
     from audioml.serving.batch import predict_files
 
     answers = predict_files(Context.load(workspace), files, model)
@@ -37,6 +57,27 @@ def predict(
     else:
         print_table(("file", "answer", "probability"), [_answer_row(answer) for answer in answers])
     if any("error" in answer for answer in answers):
+        raise typer.Exit(1)
+
+
+def _predict_batch(
+    ctx: ModelUser, source: Path, output: Path, model: str | None, jobs: int | None, as_json: bool
+) -> None:
+    from audioml.serving.batch_run import predict_batch
+
+    done = predict_batch(ctx, source, output, model, jobs)
+    if as_json:
+        print_json(done)
+    else:
+        unread = f"; {done['errors']:,} could not be read (column error_reason)" if done["errors"] else ""
+        earlier = f", {done['resumed']:,} of them by an earlier run" if done["resumed"] else ""
+        model_name = f"{done['model']} version {done['version']}"
+        out.print(
+            f"{done['output']}: {done['files']:,} recordings by {model_name}{earlier}{unread}",
+            markup=False,
+            soft_wrap=True,
+        )
+    if done["errors"] == done["files"]:
         raise typer.Exit(1)
 
 

@@ -8,12 +8,10 @@ import multiprocessing
 import os
 import queue
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import connection, forkserver
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,12 +21,11 @@ from audioml.pipeline.context import COMPACTION, Context
 from audioml.pipeline.fingerprint import note_start, step_code
 from audioml.pipeline.progress import show_progress
 from audioml.pipeline.step import Item, Step
+from audioml.processes import end_with_parent, one_thread_children
 from audioml.store.files import read_json, remove_leftovers, write_text
 from audioml.store.locks import hold_lock
 from audioml.training.world import find_world
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""Worker processes get one thread each: threads in libraries times processes stall."""
 WORKER_LIBRARIES = ("pandas", "pyarrow.parquet")
 """What the modules of mapped steps import only when they work."""
 MAX_DEATHS = 8
@@ -148,7 +145,7 @@ def _run(ctx: Context, step: Step, jobs: int | None) -> dict[str, Any]:
 
 def _work_in_processes(ctx: Context, step: Step, items: list[Item], jobs: int) -> None:
     failed: dict[str, BaseException] = {}
-    with _one_thread_children(), show_progress() as progress, _Lanes(ctx, step, jobs) as lanes:
+    with one_thread_children(), show_progress() as progress, _Lanes(ctx, step, jobs) as lanes:
         bar = progress.add_task(step.name, total=len(items))
         for item, error in lanes.work(items):
             if error is not None:
@@ -201,7 +198,7 @@ class _Lanes:
         )
 
     def _open(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=self.processes, initializer=_end_with_parent)
+        return ProcessPoolExecutor(1, mp_context=self.processes, initializer=end_with_parent)
 
     def __enter__(self) -> Self:
         return self
@@ -217,20 +214,8 @@ def _start_server(ctx: Context, step: Step) -> None:
     code = [path for path in step_code(ctx.params, step) if path.endswith(".py") and "/_" not in path]
     modules = [f"audioml.{path.removesuffix('.py').replace('/', '.')}" for path in code]
     multiprocessing.set_forkserver_preload(["audioml.pipeline.graph", *modules, *WORKER_LIBRARIES])
-    with _one_thread_children():
+    with one_thread_children():
         forkserver.ensure_running()
-
-
-def _end_with_parent() -> None:
-    """Let a worker process end when its parent does, however it dies: workers of a killed run must not go on."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _work_in_child(workspace: Path, step_name: str, item_id: str) -> dict[str, Any]:
@@ -243,17 +228,3 @@ def _plan_folder(ctx: Context, step: Step) -> Path:
     folder = ctx.state / "plans" / step.name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@contextmanager
-def _one_thread_children() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -27,7 +27,7 @@ from audioml.serving.invocations import PARQUET, read_invocation
 from audioml.serving.live import LiveModels
 from audioml.serving.metrics import ServerMetrics
 from audioml.serving.model import LoadedModel
-from audioml.serving.page import render_page
+from audioml.serving.page import add_page
 from audioml.serving.prediction_log import PredictionLog
 from audioml.serving.problems import RefusalError, describe_responses
 from audioml.serving.schemas import INVOCATIONS_BODY, PREDICT_BODY, Predicted, Scored
@@ -152,11 +152,7 @@ def create_app(
     async def read_metrics() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/", include_in_schema=False)
-    async def page(request: Request) -> HTMLResponse:
-        primary = models.primary
-        return HTMLResponse(render_page(primary.name, primary.version, str(request.base_url)))
-
+    add_page(app, lambda: models.primary.card or _name(models.primary))
     _answer_problems(app)
     paths = frozenset(route.path for route in app.routes if hasattr(route, "path"))
     app.add_middleware(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from audioml.errors import RegistryError, ServiceError
 from audioml.registry.logged_models import fetch_package
 from audioml.registry.package import ARTIFACTS
+from audioml.registry.provenance import trace_version
 from audioml.registry.tracking import tracking
 from audioml.registry.versions import RegisteredVersion, parse_reference, resolve
 from audioml.registry.workspace import ModelUser
+from audioml.serving.card import make_card
 
 if TYPE_CHECKING:
     from audioml.audio.decode import Limits
@@ -36,6 +38,8 @@ class LoadedModel:
     predictor: AudioPredictor
     name: str
     version: int
+    card: dict[str, Any] | None = None
+    """What `audioml.serving.card.make_card` says of it."""
 
 
 def wait_for_model(ctx: ModelUser, reference: str | None, on_wait: Callable[[str], None]) -> LoadedModel:
@@ -77,8 +81,11 @@ def load_model(ctx: ModelUser, reference: str | None = None) -> LoadedModel:
     ServiceError
         When the tracking server can't be reached.
     """
-    predictor, version = load_version(ctx, reference)
-    return LoadedModel(predictor, version.name, version.version)
+    with tracking(ctx):
+        predictor, version = load_version(ctx, reference)
+        provenance = trace_version(version)
+    card = make_card(version, predictor.description, provenance)
+    return LoadedModel(predictor, version.name, version.version, card)
 
 
 def load_version(ctx: ModelUser, reference: str | None = None) -> tuple[Predictor, RegisteredVersion]:

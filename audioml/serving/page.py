@@ -1,32 +1,60 @@
-"""The page at `/`: what this server is, and a form to try it."""
+"""The page at `/`, its files below `/static/`, and the model's card at `/model`; nothing comes from other hosts."""
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{name} · audioml</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem}}
-pre{{background:#f2f2f2;padding:.8rem;overflow:auto}}</style>
-<h1>{name}</h1><p>Version {version}. Send audio of any format to <code>POST /predict</code>.</p>
-<form><input type="file" accept="audio/*" aria-label="audio file"> <button>Predict</button></form>
-<pre id="answer">curl -F file=@clip.wav {address}/predict
-curl --data-binary @clip.wav -H 'Content-Type: audio/wav' {address}/predict</pre>
-<p><a href="docs">API documentation</a> · <a href="health">health</a></p>
-<script>
-document.querySelector("form").onsubmit = async event => {{
-  event.preventDefault();
-  const file = document.querySelector("input").files[0];
-  if (!file) return;
-  const form = new FormData();
-  form.append("file", file);
-  const answer = await fetch("predict", {{method: "POST", body: form}});
-  document.querySelector("#answer").textContent = JSON.stringify(await answer.json(), null, 2);
-}};
-</script></html>
-"""
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+FILES = Path(__file__).parent / "page"
+STREAM = "/stream"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "object-src 'none'",
+    "Permissions-Policy": "microphone=(self)",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    # Browsers keep the files and ask each time whether they are still right: a server that is replaced shows at once.
+    "Cache-Control": "no-cache",
+}
 
 
-def render_page(name: str, version: int, address: str) -> str:
-    """Return the page as HTML."""
-    return PAGE.format(name=escape(name), version=version, address=escape(address.rstrip("/")))
+class PageFiles(StaticFiles):
+    """The page's files, with the headers that keep it to itself, and ETags."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Return the file, or 304 where the browser has it."""
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(HEADERS)
+        return response
+
+
+def add_page(app: FastAPI, card: Callable[[], dict[str, Any]]) -> None:
+    """Add `GET /`, its files and `GET /model` to an application.
+
+    Parameters
+    ----------
+    app
+        The application. The page asks its `/predict`, and its `/stream` where it has one.
+    card
+        Returns what `GET /model` answers, as `audioml.serving.card.make_card` makes it, of the version that serves now;
+        `name` and `version` are enough.
+    """
+    files = PageFiles(directory=FILES)
+
+    @app.get("/", include_in_schema=False)
+    async def page(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
+
+    @app.get("/model", summary="The model's card: metrics and lineage")
+    async def model() -> dict[str, Any]:
+        return {**card(), "streams": any(getattr(route, "path", None) == STREAM for route in app.routes)}
+
+    app.mount("/static", files)

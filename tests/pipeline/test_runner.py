@@ -74,9 +74,9 @@ def test_an_item_of_an_old_plan_is_refused(ctx, squares):
 POOL = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from audioml.pipeline.runner import _end_with_parent
+from audioml.processes import end_with_parent
 spawn = multiprocessing.get_context("spawn")
-pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_parent)
+pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=end_with_parent)
 print(pool.submit(os.getpid).result(), flush=True)
 pool.submit(time.sleep, 600).result()
 """

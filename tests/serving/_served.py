@@ -33,9 +33,13 @@ class Saying:
 
 
 def serve_app(
-    folder: Path, predictor: AudioPredictor, log: PredictionLog | None = None, **params: Any
+    folder: Path,
+    predictor: AudioPredictor,
+    log: PredictionLog | None = None,
+    card: dict[str, Any] | None = None,
+    **params: Any,
 ) -> tuple[FastAPI, LiveModels]:
     """Return an application that serves `tones`, version 3, and what it serves; it does not look at any registry."""
     settings = ServingParams(poll_s=1e6, **params)
-    models = LiveModels(Elsewhere(folder, "tones"), LoadedModel(predictor, "tones", 3), params=settings)
+    models = LiveModels(Elsewhere(folder, "tones"), LoadedModel(predictor, "tones", 3, card), params=settings)
     return create_app(models, settings, Tokens(folder / FILE), log), models

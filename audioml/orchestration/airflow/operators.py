@@ -24,7 +24,7 @@ from audioml.orchestration.child import ChildError, run_child
 from audioml.orchestration.facts import is_published
 from audioml.orchestration.lease import Holder
 from audioml.pipeline.context import Context as Workspace
-from audioml.processes import RUN_MARK
+from audioml.processes import ONE_THREAD, RUN_MARK
 
 MAX_MAPPED = 1000
 """Mapped Airflow tasks of one step; Airflow's own limit is 1024. More items than that share Airflow tasks."""
@@ -61,8 +61,6 @@ class RunsAudioml:
         MachineFault
             When the child was killed or broke down, or a service was not there.
         """
-        from audioml.pipeline.runner import ONE_THREAD
-
         try:
             return run_child(
                 command(*arguments),
