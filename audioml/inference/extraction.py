@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audioml.audio.decode import decode
+from audioml.audio.decode import check_rate, decode
 from audioml.audio.prepare import prepare_audio
 from audioml.clean._chain import Chain
 from audioml.errors import DecodeError
@@ -101,7 +101,27 @@ class Extractor:
         DecodeError
             When the bytes cannot be read as audio, or the features are not finite.
         """
-        windows, offsets_s = self.windows(data)
+        return self.extract_audio(*decode(data))
+
+    def extract_audio(self, audio: Floats, sample_rate: int) -> tuple[Floats, NDArray[np.float64]]:
+        """Return what `extract` does of a file that decodes to this audio.
+
+        Parameters
+        ----------
+        audio
+            float32 `(channels, samples)`, in [-1, 1].
+        sample_rate
+            In Hz.
+
+        Raises
+        ------
+        DecodeError
+            When there is no sample, no audio has such a rate, or the features are not finite.
+        """
+        check_rate(sample_rate)
+        if not audio.shape[1]:
+            raise DecodeError("empty", "there is no sample")
+        windows, offsets_s = prepare_audio(audio, sample_rate, self.params, self.chain)
         with np.errstate(over="ignore", invalid="ignore"):
             features: Floats = self.plugin.extract(self.params, windows)
         if not np.isfinite(features).all():

@@ -85,28 +85,34 @@ class Predictor:
 
     def predict_outputs(self, clips: Sequence[bytes]) -> NDArray[Any]:
         """Return each clip's output, (clips, ...): for classification its probabilities. Raises as `predict`."""
-        features: list[Floats] = []
-        offsets_s: list[NDArray[np.float64]] = []
-        clip_of: list[int] = []
+        extracted = []
         for i, data in enumerate(clips):
             try:
-                windows, starts_s = self.extractor.extract(data)
+                extracted.append(self.extractor.extract(data))
             except DecodeError as error:
                 if len(clips) == 1:
                     raise
                 raise DecodeError(error.reason, f"clip {i}: {error.detail}") from None
-            features.append(windows)
-            offsets_s.append(starts_s)
-            clip_of += [i] * len(windows)
-        bins, frames = self.description.input_shape
-        if not features:
-            return self.merge_clips(self.run_features(np.empty((0, bins, frames or 1), np.float32)), [])[1]
-        if frames is None:
-            outputs = [self.run_features(windows) for windows in features]
-        else:
-            outputs = [self.run_features(np.concatenate(features))]
-        n_frames = np.concatenate([np.full(len(windows), windows.shape[2]) for windows in features])
-        return self.merge_clips(join(outputs), clip_of, np.concatenate(offsets_s), n_frames)[1]
+        return self._run_clips(extracted)
+
+    def predict_audio(self, audio: Floats, sample_rate: int) -> dict[str, Any]:
+        """Return what `predict` says of a file that decodes to this audio.
+
+        Parameters
+        ----------
+        audio
+            float32 (channels, samples), in [-1, 1].
+        sample_rate
+            In Hz.
+
+        Raises
+        ------
+        DecodeError
+            When there is no sample, no audio has such a rate, or the features are not finite.
+        """
+        (output,) = self._run_clips([self.extractor.extract_audio(audio, sample_rate)])
+        answer: dict[str, Any] = self.task.describe(self.description.targets, output)
+        return answer
 
     def extract(self, data: bytes) -> Floats:
         """Return the features of an audio file's windows, float32 (windows, bins, frames).
@@ -184,6 +190,23 @@ class Predictor:
             for windows in (windows_by_clip[i] for i in order)
         ]
         return names[order], stack(merged)
+
+    def _run_clips(self, extracted: Sequence[tuple[Floats, NDArray[np.float64]]]) -> NDArray[Any]:
+        """Return the output of each clip, whose windows and their offsets the extractor has made."""
+        bins, frames = self.description.input_shape
+        if not extracted:
+            return self.merge_clips(self.run_features(np.empty((0, bins, frames or 1), np.float32)), [])[1]
+        features = [windows for windows, _ in extracted]
+        if frames is None:
+            outputs = [self.run_features(windows) for windows in features]
+        else:
+            outputs = [self.run_features(np.concatenate(features))]
+        n_windows = [len(windows) for windows in features]
+        clip_of = np.repeat(np.arange(len(features)), n_windows)
+        n_frames = np.repeat([windows.shape[2] for windows in features], n_windows)
+        return self.merge_clips(join(outputs), clip_of, np.concatenate([starts for _, starts in extracted]), n_frames)[
+            1
+        ]
 
     def _run(self, features: Floats) -> Floats:
         (outputs,) = self.session.run(None, {self.session.get_inputs()[0].name: features})
