@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +26,9 @@ CLOCK_HZ = 48000
 """Of positions in an Ogg Opus file, and of durations of packets here."""
 MAX_PACKET_SAMPLES = 5760
 """120 ms: RFC 6716, section 3.2, R5."""
-MAX_FRAME_BYTES = 1275
-"""RFC 6716, section 3.2, R2."""
-SEGMENTS = 255
-"""Of an Ogg page, at most; each is of so many bytes at most."""
+MAX_PACKET_BYTES = 48 * (1275 + 2) + 2
+"""As many frames as there can be, each as long as can be and behind its length (RFC 6716, section 3.2, R2 and R5). A page
+of Ogg holds 255 · 255."""
 FIRST_PAGE, LAST_PAGE = 2, 4
 END_POSITION = 1 << 50
 """Stated for the end of the file, on the clock: 700 years."""
@@ -60,21 +58,19 @@ class OpusDecoder:
         self._rate = sample_rate
         self._pages = _EndlessFile(sample_rate)
         self._file: ForwardFile | None = None
-        """Opened with the first packets, as libsndfile wants some then."""
+        """Opened with the first packet, as libsndfile wants one then."""
 
-    def decode(self, packets: Sequence[bytes]) -> npt.NDArray[np.float32]:
-        """Return the samples of the next packets, float32 ``(samples,)``, mono, in [-1, 1].
+    def decode(self, packet: bytes) -> npt.NDArray[np.float32]:
+        """Return the samples of the next packet, float32 ``(samples,)``, mono, in [-1, 1].
 
         Raises
         ------
         DecodeError
-            reason ``unreadable``: a packet is damaged. The decoder is of no use then.
+            reason ``unreadable``: it is damaged. The decoder is of no use then.
         """
-        durations = [packet_samples(packet) for packet in packets]
-        if not packets:
-            return np.empty(0, np.float32)
-        n_samples = sum(durations) * self._rate // CLOCK_HZ
-        self._pages.append(packets, durations)
+        duration = packet_samples(packet)
+        n_samples = duration * self._rate // CLOCK_HZ
+        self._pages.append(packet, duration)
         try:
             if self._file is None:
                 self._file = ForwardFile(self._pages, closefd=False)
@@ -95,8 +91,8 @@ def packet_samples(packet: bytes) -> int:
     DecodeError
         reason ``unreadable``: it breaks a rule of section 3.2 that shows without decoding.
     """
-    if not packet:
-        raise DecodeError("unreadable", "an Opus packet of 0 bytes")
+    if not 0 < len(packet) <= MAX_PACKET_BYTES:
+        raise DecodeError("unreadable", f"an Opus packet of {len(packet)} bytes; 1 to {MAX_PACKET_BYTES} can be")
     config, code = packet[0] >> 3, packet[0] & 3
     if config < 12:
         frame = (480, 960, 1920, 2880)[config & 3]
@@ -109,8 +105,6 @@ def packet_samples(packet: bytes) -> int:
     n_frames = (1, 2, 2, packet[1] & 63 if code == 3 else 0)[code]
     if not 0 < n_frames * frame <= MAX_PACKET_SAMPLES:
         raise DecodeError("unreadable", f"an Opus packet of {n_frames} frames of {frame / 48:g} ms; 120 ms can be")
-    if len(packet) > n_frames * (MAX_FRAME_BYTES + 2) + 2 and not (code == 3 and packet[1] & 64):
-        raise DecodeError("unreadable", f"an Opus packet of {len(packet)} bytes, too many for {n_frames} frames")
     return n_frames * frame
 
 
@@ -128,26 +122,18 @@ class _EndlessFile:
         tags = b"OpusTags" + struct.pack("<II", 0, 0)
         self._start = 0
         """Where in the file the held pages start."""
-        self._held = _write_page([head], FIRST_PAGE, 0, 0) + _write_page([tags], 0, 0, 1)
-        self._end = _write_page([b""], LAST_PAGE, END_POSITION, (1 << 32) - 1)
+        self._held = _write_page(head, FIRST_PAGE, 0, 0) + _write_page(tags, 0, 0, 1)
+        self._end = _write_page(b"", LAST_PAGE, END_POSITION, (1 << 32) - 1)
         self._at = 0
         self._clock = 0
         self._n_pages = 2
 
-    def append(self, packets: Sequence[bytes], durations: Sequence[int]) -> None:
-        """Write packets, and how long they are on the clock, into as many pages as they need."""
-        pages, group, n_segments = list[bytes](), list[bytes](), 0
-        for packet, duration in zip(packets, durations, strict=True):
-            n = len(packet) // SEGMENTS + 1
-            if group and n_segments + n > SEGMENTS:
-                pages.append(self._next_page(group))
-                group, n_segments = [], 0
-            group.append(packet)
-            n_segments += n
-            self._clock += duration
-        pages.append(self._next_page(group))
-        self._held = b"".join([self._held[self._at - self._start :], *pages])
-        self._start = self._at
+    def append(self, packet: bytes, duration: int) -> None:
+        """Write a packet, which is so long on the clock, into a page."""
+        self._clock += duration
+        page = _write_page(packet, 0, self._clock, self._n_pages)
+        self._n_pages += 1
+        self._held, self._start = self._held[self._at - self._start :] + page, self._at
 
     def read(self, n_bytes: int) -> bytes:
         """Return what is there, at most `n_bytes`."""
@@ -174,16 +160,12 @@ class _EndlessFile:
         """Refuse: soundfile wants the method."""
         raise io.UnsupportedOperation("write")
 
-    def _next_page(self, packets: Sequence[bytes]) -> bytes:
-        self._n_pages += 1
-        return _write_page(packets, 0, self._clock, self._n_pages - 1)
 
-
-def _write_page(packets: Sequence[bytes], flags: int, position: int, number: int) -> bytes:
-    """Return an Ogg page of whole packets (RFC 3533, section 6)."""
-    lacing = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets)
+def _write_page(packet: bytes, flags: int, position: int, number: int) -> bytes:
+    """Return an Ogg page of one packet (RFC 3533, section 6)."""
+    lacing = b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255])
     header = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, position, 1, number, 0, len(lacing))
-    page = b"".join([header, lacing, *packets])
+    page = header + lacing + packet
     return page[:22] + struct.pack("<I", ogg_checksum(page)) + page[26:]
 
 

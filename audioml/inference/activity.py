@@ -38,7 +38,7 @@ class EndPointing:
     """A longer one is cut, and goes on as the next."""
     pad_s: float = 0.2
     """Kept before and behind the activity, so that soft starts and ends are heard; at most half of `end_silence_s`."""
-    min_active_s: float = 0.1
+    min_active_s: float = 0.08
     """Shorter activity is no utterance."""
     threshold_db: float = 10.0
     """How far above the background a frame must be."""

@@ -8,48 +8,23 @@ parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from audioml.audio.decode import check_rate
 from audioml.audio.stream import HeldAudio
 from audioml.errors import DecodeError
 from audioml.inference.activity import EndPointer, EndPointing
-from audioml.inference.streaming import Stream, StreamingPredictor
+from audioml.inference.utterance import Model, Utterance, open_utterance
 from audioml.units import samples_to_seconds, seconds_to_samples
 
-Floats = NDArray[np.float32]
-
-FIRST_PARTIAL_S = 0.1
+FIRST_PARTIAL_S = 0.08
 """Of activity, before which there is no answer; `min_active_s` if that is more: what was answered has a last answer."""
-PARTIAL_INTERVAL_S = 0.2
-"""Of activity, between the answers of a model that is asked anew."""
-PARTIAL_SHARE = 0.1
-"""In long utterances this share of the activity is between them, so that all together cost as much as a fixed number of
-answers on the whole."""
-
-
-class AudioPredictor(Protocol):
-    """What answers audio: `audioml.inference.predictor.Predictor`."""
-
-    def predict_audio(self, audio: Floats, sample_rate: int) -> dict[str, Any]:
-        """Return the prediction on float32 (channels, samples)."""
-
-
-class Model(Protocol):
-    """What is asked about an utterance."""
-
-    @property
-    def predictor(self) -> AudioPredictor:
-        """What answers whole utterances."""
-
-    @property
-    def streaming(self) -> StreamingPredictor | None:
-        """What hears them part by part, if the model can."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +55,13 @@ class Final:
 
 
 Event = Partial | Final
+Work = Callable[[], Event | None]
+"""What takes a model's time."""
+
+
+def do_work(work: Sequence[Work]) -> list[Event]:
+    """Do it in order, and return the events that it brings."""
+    return [event for do in work if (event := do()) is not None]
 
 
 class Listener:
@@ -120,15 +102,18 @@ class Listener:
         self._n_samples = 0
         self._n_answered = 0
         """Utterances of which something was said."""
-        self._open: _Utterance | None = None
+        self._open: Utterance | None = None
 
     @property
     def heard_s(self) -> float:
         """Seconds of the stream that were pushed."""
         return samples_to_seconds(self._n_samples, self._rate)
 
-    def push(self, samples: ArrayLike) -> list[Event]:
-        """Hear the next samples and return what they bring: partial answers, final answers, or nothing.
+    def listen(self, samples: ArrayLike) -> list[Work]:
+        """Take note of the next samples and return what a model has to do now: quick itself, and most often nothing.
+
+        The work, done in this order, perhaps in another thread, gives what `push` returns. Work that waits is not done
+        twice: where later work of an utterance answers for it, it gives None.
 
         Parameters
         ----------
@@ -153,14 +138,27 @@ class Listener:
         ended = self._end_pointer.feed(audio)
         if self._whole:
             return self._hear_whole()
-        events: list[Event] = [self._answer(start, stop) for start, stop in ended]
+        work = [self._end(start, stop) for start, stop in ended]
         runs = self._end_pointer.runs
         if runs.is_open:
-            events += self._hear(runs.keep_from, min(runs.certain_until, self._n_samples))
+            work += self._hear(runs.keep_from, min(runs.certain_until, self._n_samples))
         else:
             self._open = None
         self._held.drop(runs.keep_from)
-        return events
+        return work
+
+    def listen_end(self) -> list[Work]:
+        """Take note that no sample comes any more; return as `listen`."""
+        if self._whole:
+            return [self._end(0, self._n_samples)]
+        return [self._end(start, stop) for start, stop in self._end_pointer.finish()]
+
+    def push(self, samples: ArrayLike) -> list[Event]:
+        """Hear the next samples and return what they bring: partial answers, final answers, or nothing.
+
+        Takes what `listen` does and raises the same, and DecodeError when samples are too large for features.
+        """
+        return do_work(self.listen(samples))
 
     def finish(self) -> list[Event]:
         """Return the answers that are left when no sample comes any more.
@@ -170,29 +168,35 @@ class Listener:
         DecodeError
             When the whole stream is one utterance, and it has no sample.
         """
-        if self._whole:
-            return [self._answer(0, self._n_samples)]
-        return [self._answer(start, stop) for start, stop in self._end_pointer.finish()]
+        return do_work(self.listen_end())
 
-    def _hear_whole(self) -> list[Event]:
+    def _hear_whole(self) -> list[Work]:
         if self._n_samples > self._max:
             limit_s = samples_to_seconds(self._max, self._rate)
             raise DecodeError("too_long", f"the stream is one utterance, and these have {limit_s:g} s at most")
         return self._hear(0, self._n_samples)
 
-    def _hear(self, start: int, stop: int) -> list[Event]:
-        """Let the open utterance hear all up to `stop`; return its partial answer, if there is a new one."""
+    def _hear(self, start: int, stop: int) -> list[Work]:
+        """Let the open utterance hear all up to `stop`."""
         utterance = self._open_at(start)
-        prediction = utterance.hear(self._held, stop, self._count_active())
-        if prediction is None:
-            return []
-        heard_s = samples_to_seconds(stop - start, self._rate)
-        return [Partial(self._number(utterance), self._seconds(start), round(heard_s, 6), prediction)]
+        return [partial(self._ask, utterance)] if utterance.hear(self._held, stop, self._count_active()) else []
 
-    def _answer(self, start: int, stop: int) -> Final:
+    def _end(self, start: int, stop: int) -> Work:
         utterance, self._open = self._open_at(start), None
-        prediction = utterance.answer(self._held, stop)
-        return Final(self._number(utterance), self._seconds(start), self._seconds(stop), prediction, utterance.model)
+        utterance.end(self._held, stop)
+        return partial(self._finish, utterance, stop)
+
+    def _ask(self, utterance: Utterance) -> Partial | None:
+        heard = utterance.ask()
+        if heard is None:
+            return None
+        start_s, heard_s = self._seconds(utterance.start), self._seconds(heard.n_samples)
+        return Partial(self._number(utterance), start_s, heard_s, heard.prediction)
+
+    def _finish(self, utterance: Utterance, stop: int) -> Final:
+        prediction = utterance.finish()
+        start_s, end_s = self._seconds(utterance.start), self._seconds(stop)
+        return Final(self._number(utterance), start_s, end_s, prediction, utterance.model)
 
     def _count_active(self) -> int:
         """Return the samples from the utterance's first activity to its last; 0 while that is too little."""
@@ -203,13 +207,13 @@ class Listener:
             return 0
         return stop if self._whole else stop - start
 
-    def _open_at(self, start: int) -> _Utterance:
+    def _open_at(self, start: int) -> Utterance:
         """Return the open utterance if it starts there, or else a new one: what was open was dropped as too short."""
         if self._open is None or self._open.start != start:
-            self._open = _open_utterance(self._current(), start, self._rate)
+            self._open = open_utterance(self._current(), start, self._rate)
         return self._open
 
-    def _number(self, utterance: _Utterance) -> int:
+    def _number(self, utterance: Utterance) -> int:
         if not utterance.number:
             self._n_answered += 1
             utterance.number = self._n_answered
@@ -217,61 +221,3 @@ class Listener:
 
     def _seconds(self, sample: int) -> float:
         return round(samples_to_seconds(sample, self._rate), 6)
-
-
-class _Utterance:
-    """One that is open, and a model that is asked anew about all of it."""
-
-    def __init__(self, model: Model, start: int, sample_rate: int) -> None:
-        self.model, self.start = model, start
-        self.number = 0
-        """None yet."""
-        self._rate = sample_rate
-        self._interval = seconds_to_samples(PARTIAL_INTERVAL_S, sample_rate)
-        self._asked_at = 0
-        """Activity that was heard when the model was last asked."""
-
-    def hear(self, held: HeldAudio, stop: int, n_active: int) -> dict[str, Any] | None:
-        """Hear all up to `stop`, of which so much is activity; return a prediction if it is time for one."""
-        step = max(self._interval, int(PARTIAL_SHARE * n_active)) if self._asked_at else 1
-        if n_active < self._asked_at + step:
-            return None
-        self._asked_at = n_active
-        return self.answer(held, stop)
-
-    def answer(self, held: HeldAudio, stop: int) -> dict[str, Any]:
-        """Return the prediction on all up to `stop`."""
-        return self.model.predictor.predict_audio(held.cut(self.start, stop), self._rate)
-
-
-class _StreamedUtterance(_Utterance):
-    """One that a model hears part by part."""
-
-    def __init__(self, model: Model, stream: Stream, start: int, sample_rate: int) -> None:
-        super().__init__(model, start, sample_rate)
-        self._stream = stream
-        self._heard_until = start
-        self._last: dict[str, Any] | None = None
-
-    def hear(self, held: HeldAudio, stop: int, n_active: int) -> dict[str, Any] | None:
-        answer = self._push(held, stop)
-        if answer is None or not n_active or answer == self._last:
-            return None
-        self._last = answer
-        return answer
-
-    def answer(self, held: HeldAudio, stop: int) -> dict[str, Any]:
-        self._push(held, stop)
-        return self._stream.finish()
-
-    def _push(self, held: HeldAudio, stop: int) -> dict[str, Any] | None:
-        assert stop >= self._heard_until, "what was heard belongs to the utterance"
-        samples = held.cut(self._heard_until, stop)[0]
-        self._heard_until = stop
-        return self._stream.push(samples)
-
-
-def _open_utterance(model: Model, start: int, sample_rate: int) -> _Utterance:
-    if model.streaming is None:
-        return _Utterance(model, start, sample_rate)
-    return _StreamedUtterance(model, model.streaming.open(sample_rate), start, sample_rate)

@@ -1,11 +1,11 @@
-"""The HTTP interface of one model: POST /predict with audio, GET /health."""
+"""The HTTP interface of one model: POST /predict with audio, WS /stream, GET /health."""
 
 from __future__ import annotations
 
 import logging
 import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
@@ -14,10 +14,14 @@ from fastapi.responses import HTMLResponse, JSONResponse
 import audioml
 from audioml.audio.decode import UNKNOWN_SAMPLES, decode_with_info, probe
 from audioml.errors import DecodeError
-from audioml.serving.model import AudioPredictor
+from audioml.serving.model import AudioPredictor, LoadedModel
 from audioml.serving.page import render_page
+from audioml.serving.stream import add_stream
 from audioml.serving.upload import UploadError, read_upload
 from audioml.units import samples_to_seconds
+
+if TYPE_CHECKING:
+    from audioml.inference.streaming import StreamingPredictor
 
 MAX_UPLOAD_MB = 25.0
 REQUEST_ID = "X-Request-ID"
@@ -34,7 +38,12 @@ REQUEST_BODY = {
 
 
 def create_app(
-    predictor: AudioPredictor, model_name: str, version: int, max_upload_mb: float = MAX_UPLOAD_MB
+    predictor: AudioPredictor,
+    model_name: str,
+    version: int,
+    max_upload_mb: float = MAX_UPLOAD_MB,
+    *,
+    streaming: StreamingPredictor | None = None,
 ) -> FastAPI:
     """Return the application that answers with one model's predictions.
 
@@ -46,6 +55,8 @@ def create_app(
         Named in each answer.
     max_upload_mb
         Larger uploads are refused with 413, in megabytes of 10^6 bytes.
+    streaming
+        What hears live streams part by part, if the model can.
 
     Every error is JSON with `reason` (one word), `detail` and `request_id`, and shows nothing of the server's inside.
     """
@@ -69,6 +80,9 @@ def create_app(
         timing_ms = {"receive": _ms(start, received), "predict": _ms(received, end), "total": _ms(start, end)}
         answer = {"model": model, "request_id": request_id, "duration_s": duration_s, "timing_ms": timing_ms}
         return JSONResponse(prediction | answer, headers={REQUEST_ID: request_id})
+
+    loaded = LoadedModel(predictor, model_name, version, streaming)
+    add_stream(app, lambda: loaded)
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> JSONResponse:

@@ -15,7 +15,10 @@ from audioml.registry.versions import RegisteredVersion, parse_reference, resolv
 from audioml.registry.workspace import ModelUser
 
 if TYPE_CHECKING:
-    from audioml.inference.predictor import Predictor
+    from pathlib import Path
+
+    from audioml.inference.predictor import Floats, Predictor
+    from audioml.inference.streaming import StreamingPredictor
 
 POLL_INTERVAL_S = 5.0
 
@@ -26,6 +29,9 @@ class AudioPredictor(Protocol):
     def predict(self, clips: Sequence[bytes]) -> list[dict[str, Any]]:
         """Return one prediction for the bytes of each audio file."""
 
+    def predict_audio(self, audio: Floats, sample_rate: int) -> dict[str, Any]:
+        """Return the prediction on float32 (channels, samples)."""
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -34,6 +40,8 @@ class LoadedModel:
     predictor: AudioPredictor
     name: str
     version: int
+    streaming: StreamingPredictor | None = None
+    """What hears live streams part by part, if the model can."""
 
 
 def wait_for_model(ctx: ModelUser, reference: str | None, on_wait: Callable[[str], None]) -> LoadedModel:
@@ -75,15 +83,23 @@ def load_model(ctx: ModelUser, reference: str | None = None) -> LoadedModel:
     ServiceError
         When the tracking server can't be reached.
     """
-    predictor, version = load_version(ctx, reference)
-    return LoadedModel(predictor, version.name, version.version)
+    predictor, version, folder = _load(ctx, reference)
+    from audioml.inference.streaming import StreamingPredictor, why_no_stream
+
+    streaming = StreamingPredictor.load(predictor, folder) if why_no_stream(predictor.description) is None else None
+    return LoadedModel(predictor, version.name, version.version, streaming)
 
 
 def load_version(ctx: ModelUser, reference: str | None = None) -> tuple[Predictor, RegisteredVersion]:
     """Return the predictor of the version that a reference names, and the version. Raises as `load_model`."""
+    return _load(ctx, reference)[:2]
+
+
+def _load(ctx: ModelUser, reference: str | None) -> tuple[Predictor, RegisteredVersion, Path]:
+    """Return the predictor, the version, and the folder that both come from."""
     with tracking(ctx):
         version = resolve(ctx, reference)
         package = fetch_package(ctx.state, version.uri, version.package_digest)
     from audioml.inference.predictor import Predictor
 
-    return Predictor.load(package / ARTIFACTS), version
+    return Predictor.load(package / ARTIFACTS), version, package / ARTIFACTS

@@ -10,6 +10,8 @@ from audioml.serving.model import LoadedModel, load_model, wait_for_model
 
 DEFAULT_PORT = 8000
 SHUTDOWN_TIMEOUT_S = 10
+WEBSOCKET_BYTES = 4_000_000
+"""Of a message; more than `StreamLimits` allows, which says what was wrong before the connection ends."""
 
 
 def serve(
@@ -54,9 +56,16 @@ def serve(
 
         from audioml.serving.app import MAX_UPLOAD_MB, create_app
 
-        app = create_app(model.predictor, model.name, model.version, max_upload_mb or MAX_UPLOAD_MB)
+        limit_mb = max_upload_mb or MAX_UPLOAD_MB
+        app = create_app(model.predictor, model.name, model.version, limit_mb, streaming=model.streaming)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+            ws_max_size=WEBSOCKET_BYTES,
+            # Audio hardly gets smaller by it.
+            ws_per_message_deflate=False,
         )
         if on_ready:
             on_ready(f"http://{_in_url(host)}:{port_of(listener)}", model)
