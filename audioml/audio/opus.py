@@ -27,8 +27,8 @@ CLOCK_HZ = 48000
 MAX_PACKET_SAMPLES = 5760
 """120 ms: RFC 6716, section 3.2, R5."""
 MAX_PACKET_BYTES = 48 * (1275 + 2) + 2
-"""As many frames as there can be, each as long as can be and behind its length (RFC 6716, section 3.2, R2 and R5). A page
-of Ogg holds 255 · 255."""
+"""As many frames as there can be, each as long as can be and behind its length (RFC 6716, section 3.2, R2 and R5). An
+Ogg page holds 255 · 255."""
 FIRST_PAGE, LAST_PAGE = 2, 4
 END_POSITION = 1 << 50
 """Stated for the end of the file, on the clock: 700 years."""

@@ -148,7 +148,9 @@ class Listener:
         return work
 
     def listen_end(self) -> list[Work]:
-        """Take note that no sample comes any more; return as `listen`."""
+        """Take note that no sample comes any more; return as `listen`, and raise as `finish`."""
+        if self._whole and not self._n_samples:
+            raise DecodeError("empty", "the stream ended before its first sample")
         if self._whole:
             return [self._end(0, self._n_samples)]
         return [self._end(start, stop) for start, stop in self._end_pointer.finish()]

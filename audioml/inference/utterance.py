@@ -72,6 +72,7 @@ class Utterance:
         self._asked_at = 0
         """Activity that was heard when the model was last asked."""
         self._left: deque[Floats] = deque(maxlen=1)
+        self._all = np.empty((1, 0), np.float32)
 
     def hear(self, held: HeldAudio, stop: int, n_active: int) -> bool:
         """Hear all up to `stop`, of which so much is activity; return whether the model is to be asked."""
@@ -91,11 +92,11 @@ class Utterance:
 
     def end(self, held: HeldAudio, stop: int) -> None:
         """Hear the last of it, up to `stop`."""
-        self._left.append(held.cut(self.start, stop))
+        self._all = held.cut(self.start, stop)
 
     def finish(self) -> dict[str, Any]:
         """Return the prediction on all of it."""
-        return self.model.predictor.predict_audio(self._left.popleft(), self._rate)
+        return self.model.predictor.predict_audio(self._all, self._rate)
 
 
 class StreamedUtterance(Utterance):
