@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from audioml.inference.activity import EndPointing
 from audioml.inference.predictor import Predictor
 from audioml.inference.streaming import StreamingPredictor
+from audioml.ports import listen, port_of
 from audioml.serving.model import LoadedModel
 from audioml.serving.stream import Streams, add_stream
 from audioml.serving.stream_request import StreamLimits
@@ -272,6 +276,31 @@ def test_a_client_that_leaves_frees_its_place(tones: LoadedModel) -> None:
                 assert json.loads(connection.receive_text())["type"] == "ready"
                 connection.send_bytes(say([200])[:9000].tobytes())
         assert streams.n_open == 0
+
+
+def test_a_server_that_stops_says_so(tones: LoadedModel) -> None:
+    app = FastAPI()
+    streams = add_stream(app, lambda: tones)
+    listener = listen("127.0.0.1", None, "test")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=60))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        with connect(f"ws://127.0.0.1:{port_of(listener)}/stream?sample_rate={RATE}") as connection:
+            for message in cut_messages(say([200]), 160)[:-1]:
+                connection.send(message)
+            while json.loads(connection.recv(60))["type"] != "final":
+                pass
+            server.should_exit = True
+            with pytest.raises(ConnectionClosed) as closed:
+                connection.recv(60)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+    assert streams.n_open == 0
 
 
 messages = st.one_of(
