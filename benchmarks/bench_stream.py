@@ -30,11 +30,11 @@ from _workspaces import DATA, ENVIRONMENT, JOBS
 from audioml.ports import listen, port_of
 
 RATE, WORD_RATE, MESSAGE_S = 16000, 8000, 0.02
-STREAMS, DURATION_S = 40, 20.0
+STREAMS, DURATION_S = 40, 60.0
 GAPS_S = (0.7, 1.3)
 """Of noise between words, drawn evenly."""
 NOISE_DBFS = -70.0
-FRAME_S, SPEECH_BELOW_PEAK_DB = 0.01, 30.0
+FRAME_S, SPEECH_BELOW_PEAK_DB = 0.01, 25.0
 """A word starts, in its recording, with the first frame that is no further below its loudest one."""
 END_SILENCE_S, PAD_S = 0.5, 0.2
 """Of the server: it answers when so much silence has followed; of that, so much belongs to the utterance."""

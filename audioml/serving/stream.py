@@ -26,6 +26,9 @@ from audioml.serving.stream_request import (
 )
 from audioml.serving.stream_session import Session, write_json
 
+SUBPROTOCOL, TOKEN_PREFIX = "audioml", "bearer."
+"""A browser that shows a token offers both, and wants one of them taken."""
+
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +45,8 @@ class Streams:
         How utterances are found.
     origins
         Pages of other hosts that may open streams, such as https://example.org.
+    allows
+        Told the access token of a client, or None, and asked whether it may open a stream; None lets everyone in.
     """
 
     def __init__(
@@ -50,19 +55,20 @@ class Streams:
         limits: StreamLimits | None = None,
         end_pointing: EndPointing | None = None,
         origins: Sequence[str] = (),
+        allows: Callable[[str | None], bool] | None = None,
     ) -> None:
         self.n_open = 0
         """Streams that are open now."""
         self._current, self._limits = current, limits or StreamLimits()
         self._end_pointing = end_pointing or EndPointing()
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="stream")
-        self._origins = frozenset(origins)
+        self._origins, self._allows = frozenset(origins), allows
 
     async def answer(self, websocket: WebSocket) -> None:
         """Serve one stream, from its handshake to its close; what is wrong with it is told to its client."""
         request_id = uuid.uuid4().hex
         try:
-            await websocket.accept()
+            await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", []) else None)
             try:
                 await self._answer(websocket, request_id)
             except StreamError as error:
@@ -80,6 +86,11 @@ class Streams:
 
     async def _answer(self, websocket: WebSocket, request_id: str) -> None:
         self._check_origin(websocket)
+        if self._allows is not None and not self._allows(_find_token(websocket)):
+            detail = (
+                "This server asks for an access token: Authorization: Bearer TOKEN, or the subprotocol bearer.TOKEN."
+            )
+            raise StreamError(POLICY, "unauthorized", detail)
         request = parse_request(websocket.query_params)
         limits = self._limits
         if self.n_open >= limits.max_streams:
@@ -106,11 +117,21 @@ def add_stream(
     limits: StreamLimits | None = None,
     end_pointing: EndPointing | None = None,
     origins: Sequence[str] = (),
+    allows: Callable[[str | None], bool] | None = None,
 ) -> Streams:
     """Add the route /stream to an application, and return its streams. The parameters are those of `Streams`."""
-    streams = Streams(current, limits, end_pointing, origins)
+    streams = Streams(current, limits, end_pointing, origins, allows)
     app.add_api_websocket_route("/stream", streams.answer)
     return streams
+
+
+def _find_token(websocket: WebSocket) -> str | None:
+    """Return the access token that a client shows; a browser can do so in a subprotocol only."""
+    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    offered: list[str] = websocket.scope.get("subprotocols", [])
+    return next((name.removeprefix(TOKEN_PREFIX) for name in offered if name.startswith(TOKEN_PREFIX)), None)
 
 
 async def _refuse(websocket: WebSocket, error: StreamError, request_id: str) -> None:

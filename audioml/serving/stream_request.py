@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 
 PCM_RATES = (4000, 192_000)
 """Lowest and highest rate in Hz."""
+PCM16, PCM16_STEP = np.dtype("<i2"), np.float32(1 / 32768)
 DEFAULT_RATES = {"pcm16": 16000, "opus": 48000}
 """In Hz, by format."""
 SWITCHES = {"true": True, "1": True, "false": False, "0": False}
@@ -66,7 +67,7 @@ class PcmDecoder:
 
     def decode(self, message: bytes) -> Floats:
         """Return the samples of the next message, as `audioml.audio.decode` does of a WAV file."""
-        samples: Floats = np.frombuffer(message, "<i2") * np.float32(1 / 32768)
+        samples: Floats = np.frombuffer(message, PCM16) * PCM16_STEP
         return samples
 
 

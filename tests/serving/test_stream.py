@@ -50,9 +50,10 @@ def make_client(
     limits: StreamLimits | None = None,
     end_pointing: EndPointing | None = None,
     origins: Sequence[str] = (),
+    allows: Callable[[str | None], bool] | None = None,
 ) -> tuple[TestClient, Streams]:
     app = FastAPI()
-    return TestClient(app), add_stream(app, current, limits, end_pointing, origins)
+    return TestClient(app), add_stream(app, current, limits, end_pointing, origins, allows)
 
 
 def as_pcm(audio: np.ndarray) -> np.ndarray:
@@ -209,6 +210,21 @@ def test_pages_of_other_hosts_open_no_stream(tones: LoadedModel) -> None:
         with client.websocket_connect("/stream", headers={"Origin": origin}) as connection:
             events, _ = [json.loads(connection.receive_text())], send(connection, END)
         assert events[0].get("reason") == (None if opens else "foreign_origin")
+
+
+def test_tokens_come_in_a_header_or_a_subprotocol(tones: LoadedModel) -> None:
+    client, _ = make_client(lambda: tones, allows=lambda token: token == "secret")
+    for options, opens in (
+        ({"headers": {"Authorization": "Bearer secret"}}, True),
+        ({"headers": {"Authorization": "Bearer other"}}, False),
+        ({"subprotocols": ["audioml", "bearer.secret"]}, True),
+        ({"subprotocols": ["audioml", "bearer.other"]}, False),
+        ({}, False),
+    ):
+        with client.websocket_connect("/stream", **options) as connection:  # type: ignore[arg-type]
+            events, _ = [json.loads(connection.receive_text())], send(connection, END)
+            assert connection.accepted_subprotocol == ("audioml" if "subprotocols" in options else None)
+        assert events[0].get("reason") == (None if opens else "unauthorized")
 
 
 def test_a_fault_shows_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
