@@ -303,6 +303,30 @@ class TrainingParams(Section):
         return self
 
 
+class ExportParams(Section):
+    """Variants of the network beside float32, and which of them answers. Nothing here trains the network again."""
+
+    int8: bool = False
+    """true: make one with weights and activations of 8 bits, by ranges measured on training clips."""
+    prune: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of each layer's channels that a pruned one lacks; None makes none."""
+    prune_epochs: Annotated[int, Field(ge=1)] = 10
+    """For which the pruned one is trained again, at most."""
+    max_loss: Annotated[float, Field(ge=0)] = 0.005
+    """Of the primary metric on validation clips that a variant may lose against float32, in absolute terms; one that
+    loses more is refused."""
+    serve: Literal["float32", "int8", "pruned"] = "float32"
+    """Which one answers. A refused one never does; float32 answers in its place."""
+
+    @model_validator(mode="after")
+    def _check_serve(self) -> Self:
+        made = {"float32": True, "int8": self.int8, "pruned": self.prune is not None}
+        if not made[self.serve]:
+            key = {"int8": "int8: true", "pruned": "prune, such as prune: 0.3"}[self.serve]
+            raise ValueError(f"serve is {self.serve}, which is not made; set {key}")
+        return self
+
+
 class EvaluateParams(Section):
     """How the model is judged."""
 
@@ -491,6 +515,7 @@ class Params(Section):
     """Changes to training clips, in this order; [] for none."""
     training: TrainingParams = TrainingParams()
     tune: TuneParams = TuneParams()
+    export: ExportParams = ExportParams()
     evaluate: EvaluateParams = EvaluateParams()
     registry: RegistryParams = RegistryParams()
     airflow: AirflowParams = AirflowParams()

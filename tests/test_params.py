@@ -138,3 +138,11 @@ def test_an_augmentation_of_waveforms_needs_them_kept(minimal_params):
         parse_params({**minimal_params, "augment": augment}).load_all_sections()
     for features in ({"name": "logmel", "keep_audio": True}, {"name": "waveform"}):
         parse_params({**minimal_params, "augment": augment, "features": features}).load_all_sections()
+
+
+@pytest.mark.parametrize(("serve", "key"), [("int8", "int8: true"), ("pruned", "prune: 0.3")])
+def test_a_variant_that_serves_is_made(minimal_params, serve, key):
+    with pytest.raises(ParamsError, match=f"serve is {serve}, which is not made.*{key}"):
+        parse_params(minimal_params | {"export": {"serve": serve}})
+    made = {"int8": True, "prune": 0.3}
+    assert parse_params(minimal_params | {"export": {"serve": serve, **made}}).export.serve == serve

@@ -98,7 +98,7 @@ COUNTERS: Mapping[str, Counter] = {
 """By the operator's name in ONNX."""
 
 
-def time_predictions(folder: Path, clips: Sequence[bytes]) -> list[float]:
+def time_predictions(folder: Path, clips: Sequence[bytes], network: str = MODEL) -> list[float]:
     """Return the seconds from audio bytes to a prediction of each clip, alone and on one thread, after one to warm up.
 
     Parameters
@@ -107,10 +107,12 @@ def time_predictions(folder: Path, clips: Sequence[bytes]) -> list[float]:
         As `Predictor.load` takes it.
     clips
         Whole audio files.
+    network
+        File of the network in the folder.
     """
     if not clips:
         return []
-    predictor = Predictor.load(folder, threads=1)
+    predictor = Predictor.load(folder, threads=1, network=network)
     predictor.predict([clips[0]])
     seconds = []
     for data in clips:

@@ -18,8 +18,6 @@ from audioml.tasks._outputs import join
 Stored = tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int32]]
 READ_BYTES = 32 << 20
 """Features read at a time, which bounds the memory."""
-TOLERANCE = 1e-3
-"""Largest difference between outputs by the two paths that is put down to rounding."""
 
 
 def run_stored(predictor: Predictor, features: FeatureSet, clip_ids: Sequence[str]) -> Stored:
@@ -100,15 +98,16 @@ def check_audio_path(predictor: Predictor, clips: Sequence[tuple[str, bytes]], s
     Raises
     ------
     StepError
-        When they differ by more than `TOLERANCE`: what is measured is then not what is served.
+        When they differ by more than the model's `rounding`: what is measured is then not what is served.
     """
     served = predictor.predict_outputs([data for _, data in clips])
     difference = np.array([np.abs(one - other).max(initial=0) for one, other in zip(served, stored, strict=True)])
     worst = int(difference.argmax())
-    if not difference[worst] <= TOLERANCE:
+    allowed = predictor.description.rounding
+    if not difference[worst] <= allowed:
         raise StepError(
             f"{clips[worst][0]}: the model's output from audio differs by {difference[worst]:.2g} from that from "
-            f"stored features (at most {TOLERANCE:g} was expected), so what is measured is not what is served. "
+            f"stored features (at most {allowed:g} was expected), so what is measured is not what is served. "
             "Make both again with: audioml run featurize, audioml run train"
         )
     return float(difference[worst])

@@ -17,6 +17,7 @@ from audioml.evaluation.folds import CrossValidation, draw_folds
 from audioml.evaluation.intervals import MIN_GROUPS, Grouping, Interval
 from audioml.evaluation.plots import to_data_uri, to_svg
 from audioml.evaluation.unknown import Strangers
+from audioml.evaluation.variants import VariantFigures
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 MAX_SLICES = 60
@@ -99,6 +100,10 @@ class Evaluation:
     """SVG of it."""
     strangers: Strangers | None = None
     cost: Cost | None = None
+    variants: list[VariantFigures] = field(default_factory=list)
+    """Float32 first; none where it is the only one."""
+    max_loss: float = 0.0
+    """What a variant may lose of the primary metric on validation clips."""
     explanations: list[Explanation] = field(default_factory=list)
     explained: str = ""
     """Why there are no explanations, where there are none."""

@@ -36,7 +36,17 @@ class Description:
     stream_block: int | None = None
     """Frames of the features that the network takes at a time in a stream; None where it needs whole clips. Whether the
     model can answer streams depends on its features too: see `audioml.inference.streaming`."""
+    variant: str = "float32"
+    """Which variant of the network is in model.onnx: float32, int8 or pruned."""
     audioml_version: str = audioml.__version__
+
+    @property
+    def rounding(self) -> float:
+        """Largest difference of merged outputs, relative to the larger of 1 and the largest, put down to rounding.
+
+        With 8 bits the last bits of a feature, in which processors differ, decide now and then between two steps.
+        """
+        return 2e-2 if self.variant == "int8" else 1e-3
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON value of model.json."""

@@ -19,12 +19,17 @@ from audioml.errors import DecodeError, StoreError
 from audioml.store.files import write_atomic
 
 GOLDEN = "golden.parquet"
-TOLERANCE = 1e-3
-"""Largest difference, relative to the larger of 1 and the largest expected number, that is put down to rounding."""
 SCHEMA = pa.schema(
-    {"clip_id": pa.string(), "audio": pa.binary(), "output": pa.list_(pa.float32()), "shape": pa.list_(pa.int64())}
+    {
+        "clip_id": pa.string(),
+        "audio": pa.binary(),
+        "output": pa.list_(pa.float32()),
+        "shape": pa.list_(pa.int64()),
+        "tolerance": pa.float64(),
+    }
 )
-"""One row a clip: the whole audio file, and the clip's merged output, flat, with its shape."""
+"""One row a clip: the whole audio file, the clip's merged output, flat, its shape, and by how much another may differ,
+relative to the larger of 1 and the largest number in it."""
 
 
 class OutputsPredictor(Protocol):
@@ -34,7 +39,7 @@ class OutputsPredictor(Protocol):
         """Return each clip's merged output, ``(clips, ...)``."""
 
 
-def write_golden(path: Path, predictor: OutputsPredictor, clips: Sequence[tuple[str, bytes]]) -> None:
+def write_golden(path: Path, predictor: OutputsPredictor, clips: Sequence[tuple[str, bytes]], tolerance: float) -> None:
     """Write golden clips with what a predictor makes of them; equal clips and outputs make equal files.
 
     Parameters
@@ -45,6 +50,8 @@ def write_golden(path: Path, predictor: OutputsPredictor, clips: Sequence[tuple[
         The network that serves.
     clips
         Id and whole audio file of each.
+    tolerance
+        What is put down to rounding: `Description.rounding`.
 
     Raises
     ------
@@ -57,6 +64,7 @@ def write_golden(path: Path, predictor: OutputsPredictor, clips: Sequence[tuple[
         [audio for _, audio in clips],
         [output.ravel() for output in outputs],
         [list(output.shape) for output in outputs],
+        [tolerance] * len(clips),
     ]
     arrays = [pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)]
     with write_atomic(path) as temporary:
@@ -80,7 +88,7 @@ def check_golden(predictor: OutputsPredictor, folder: Path) -> int:
     Raises
     ------
     StoreError
-        When an output differs by more than `TOLERANCE`, or a clip cannot be read any more; when the file is damaged.
+        When an output differs by more than its tolerance, or a clip cannot be read any more; when the file is damaged.
     """
     path = folder / GOLDEN
     if not path.exists():
@@ -95,11 +103,11 @@ def check_golden(predictor: OutputsPredictor, folder: Path) -> int:
             found = np.asarray(predictor.predict_outputs([row["audio"]])[0])
         except DecodeError as error:
             raise StoreError(f"{_name(row)} cannot be read, but could where the package was made: {error}") from None
-        _compare(_name(row), found, expected)
+        _compare(_name(row), found, expected, row["tolerance"])
     return len(rows)
 
 
-def _compare(name: str, found: NDArray[Any], expected: NDArray[np.float32]) -> None:
+def _compare(name: str, found: NDArray[Any], expected: NDArray[np.float32], tolerance: float) -> None:
     advice = "The package is not what was trained, or is run by other libraries than it names: it must not serve."
     if found.shape != expected.shape:
         raise StoreError(f"{name} gives an output of shape {found.shape}, but {expected.shape} was expected. {advice}")
@@ -107,7 +115,7 @@ def _compare(name: str, found: NDArray[Any], expected: NDArray[np.float32]) -> N
         return
     difference = np.abs(found - expected)
     worst = np.unravel_index(int(difference.argmax()), expected.shape)
-    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    allowed = tolerance * max(1.0, float(np.abs(expected).max()))
     # A difference that is no number is none that is allowed.
     if not difference[worst] <= allowed:
         at = ", ".join(str(int(i)) for i in worst)

@@ -43,13 +43,15 @@ class Predictor:
     extractor: Extractor
 
     @classmethod
-    def load(cls, folder: Path, threads: int = 1) -> Predictor:
+    def load(cls, folder: Path, threads: int = 1, network: str = MODEL) -> Predictor:
         """Load the model in a folder that holds `model.onnx` and `model.json`.
 
         Parameters
         ----------
         threads
             Within one call; 0 takes one a core. Small networks gain little from more than one.
+        network
+            File of the network, where it is to be another variant than the one that serves: ``int8.onnx``.
 
         Raises
         ------
@@ -60,7 +62,7 @@ class Predictor:
         """
         description = read_description(folder)
         task, extractor = _load_plugins(description)
-        return cls(description, open_session(folder / MODEL, threads), task, extractor)
+        return cls(description, open_session(folder / network, threads), task, extractor)
 
     @classmethod
     def of(cls, description: Description, session: Any) -> Predictor:

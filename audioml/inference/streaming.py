@@ -47,6 +47,8 @@ def why_no_stream(description: Description) -> str | None:
             f"The model {model} needs the whole clip. Train one that does not: gru or lstm with bidirectional: false, "
             "crnn with causal: true, or conformer with chunk_frames."
         )
+    if description.variant != "float32":
+        return f"The variant {description.variant} serves, which takes whole clips only. Set export.serve to float32."
     if description.clean:
         steps = ", ".join(step["name"] for step in description.clean)
         return f"Cleaning ({steps}) changes clips as a whole. Train with clean: []."

@@ -174,15 +174,25 @@ def meet_strangers(ctx: Context, predictor: Predictor, test: Judged) -> Stranger
 
 
 def price(ctx: Context, predictor: Predictor, test: Judged, run: dict[str, Any]) -> Cost:
-    """Return what the model costs; windows without a length of their own are those of the first test clip."""
-    n = len(test.manifest)
-    timed = np.unique(np.linspace(0, n - 1, ctx.params.evaluate.timed_clips).astype(int))
-    clips = [data for _, data in stream_audio(ctx, test.manifest.iloc[timed])]
+    """Return what the model costs."""
+    shape = window_shape(ctx, predictor, test)
+    return measure_cost(ctx.path(PACKAGE) / "artifacts", run, shape, read_timed(ctx, test))
+
+
+def window_shape(ctx: Context, predictor: Predictor, test: Judged) -> tuple[int, int]:
+    """Return (bins, frames) of a window; where each has its own length, of those of the first test clip."""
     bins, frames = predictor.description.input_shape
     if frames is None:
         ((_, first),) = read_audio(ctx, test.manifest.iloc[:1])
         frames = predictor.extract(first).shape[2]
-    return measure_cost(ctx.path(PACKAGE) / "artifacts", run, (bins, frames), clips)
+    return bins, frames
+
+
+def read_timed(ctx: Context, test: Judged) -> list[bytes]:
+    """Return the audio of the test clips that answers are timed on."""
+    n = len(test.manifest)
+    timed = np.unique(np.linspace(0, n - 1, ctx.params.evaluate.timed_clips).astype(int))
+    return [data for _, data in stream_audio(ctx, test.manifest.iloc[timed])]
 
 
 def explain(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,16 +41,26 @@ def describe(ctx: Context, features: FeatureSet, targets: dict[str, Any]) -> Des
     )
 
 
-def tune_description(ctx: Context, features: FeatureSet, description: Description) -> Description:
-    """Return the description with what validation clips teach after the fit, by the exported network.
+def tune_description(ctx: Context, features: FeatureSet, description: Description, onnx: Path) -> Description:
+    """Return the description with what validation clips teach after the fit, by an exported network.
 
     These are the temperature, where the task is calibrated, and what its `tune_outputs` adds to the targets, such as
     a threshold. Both belong to the package, so that what is served is what was measured. Without validation clips
     it stays as it is.
     """
-    predictor = Predictor.of(description, open_session(ctx.path(ONNX), threads=0))
+    predictor = Predictor.of(description, open_session(onnx, threads=0))
     manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
     return _tune(ctx, features, predictor, _validation_clips(features, manifest, splits))
+
+
+def validate(ctx: Context, features: FeatureSet, description: Description, onnx: Path) -> float:
+    """Return the task's primary metric of an exported network on the validation clips that it was tuned on."""
+    predictor = Predictor.of(description, open_session(onnx, threads=0))
+    manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
+    clips = _validation_clips(features, manifest, splits)
+    outputs = predict_stored(predictor, features, clips["clip_id"].tolist())
+    truth = predictor.task.truth(description.targets, clips)
+    return divide(*sum_scores(predictor.task, description.targets, truth, outputs))
 
 
 def _tune(ctx: Context, features: FeatureSet, predictor: Predictor, clips: pd.DataFrame) -> Description:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import audioml
@@ -57,6 +58,7 @@ def save_package(
     checkpoint: Path | None = None,
     stream: Path | None = None,
     golden: Sequence[tuple[str, bytes]] = (),
+    variants: Mapping[str, Path] = MappingProxyType({}),
 ) -> None:
     """Write the package of a model to `folder`, whole or not at all.
 
@@ -77,6 +79,8 @@ def save_package(
         The network for streams, in one file, if the model can answer them.
     golden
         Id and audio file of the golden clips: they are kept with what the package makes of them (`inference.golden`).
+    variants
+        Other networks that could answer, each in one file, by name: ``int8`` is kept as ``int8.onnx``.
     """
     import mlflow
     import pandas as pd
@@ -100,9 +104,12 @@ def save_package(
         if stream is not None:
             shutil.copyfile(stream, files / STREAM)
             artifacts.append(STREAM)
+        for name, path in variants.items():
+            shutil.copyfile(path, files / f"{name}.onnx")
+            artifacts.append(f"{name}.onnx")
         predictor = Predictor.load(files)
         if golden:
-            write_golden(files / GOLDEN, predictor, golden)
+            write_golden(files / GOLDEN, predictor, golden, predictor.description.rounding)
             artifacts.append(GOLDEN)
         prediction = predictor.predict([example_audio])[0]
         mlflow.pyfunc.save_model(

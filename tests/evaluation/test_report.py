@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -37,6 +38,7 @@ from audioml.evaluation.report import (
     render_report,
 )
 from audioml.evaluation.unknown import Strangers
+from audioml.evaluation.variants import VariantFigures
 
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -212,6 +214,22 @@ def test_what_was_found_beside_accuracy_is_told():
     labels = [div.get("aria-label", "") for div in page.all("div")]
     assert "Accuracy: 80.0\u00a0% without noise, 50.0\u00a0% at 5 dB" in labels
     assert "What made yes/1.wav, labelled yes, be answered with no" in [image["alt"] for image in page.all("img")]
+
+
+def test_variants_are_compared():
+    float32 = VariantFigures("float32", False, True, 0.996, 0.0, 297_247, 0.99, 9_805_664, 0.0012)
+    int8 = replace(float32, name="int8", serves=True, size_bytes=79_332, latency_p50_s=0.0007)
+    pruned = VariantFigures("pruned", False, False, 0.9, 0.096, 110_000)
+    page = Page(render_report(make_evaluation(variants=[float32, int8, pruned], max_loss=0.005)))
+    assert page.open == []
+    for said in (
+        "loses no more than 0.005 of the accuracy on validation clips. int8 serves; pruned is refused",
+        "float32 297\u00a0kB 9.81\u00a0M 1.2 ms 99.00\u00a0% 99.60\u00a0% 0.0000 accepted",
+        "int8 79.3\u00a0kB 9.81\u00a0M 0.7 ms 99.00\u00a0% 99.60\u00a0% 0.0000 serves",
+        "pruned 110\u00a0kB – – – 90.00\u00a0% 0.0960 refused",
+    ):
+        assert said in page.text
+    assert "#variants" in [link["href"] for link in page.all("a")]
 
 
 def test_the_learning_curve_is_told():

@@ -265,6 +265,7 @@ def test_a_model_that_streams_is_told() -> None:
     ("changes", "reason"),
     [
         ({"task": {"name": "classification", "params": {}}}, "classification answers clips as a whole"),
+        ({"variant": "int8"}, r"The variant int8 serves.*export\.serve to float32"),
         ({"stream_block": None}, r"crnn needs the whole clip.*causal: true"),
         ({"clean": [{"name": "trim", "params": {}}]}, r"\(trim\) changes clips as a whole"),
         ({"features": {"length": "pad"}}, "'features.length' is pad.*Set it to whole"),

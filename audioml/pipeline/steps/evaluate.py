@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,7 @@ from audioml.evaluation.plots import (
 from audioml.evaluation.report import Evaluation, render_report
 from audioml.evaluation.slices import measure_slices
 from audioml.evaluation.unknown import Strangers
+from audioml.evaluation.variants import VariantFigures, describe_variants
 from audioml.inference.predictor import Predictor
 from audioml.params import FILE_NAME
 from audioml.pipeline.context import Context
@@ -46,6 +48,7 @@ from audioml.pipeline.judging import (
     trace_learning_curve,
 )
 from audioml.pipeline.step import Item
+from audioml.pipeline.variant_figures import measure_variants
 from audioml.store.clips import FOLDER as AUDIO
 from audioml.store.features import FeatureSet, open_features
 from audioml.store.files import read_json, write_folder_atomic, write_json
@@ -105,6 +108,8 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
     metrics |= describe_findings(primary, found.calibration, found.noise, found.strangers, found.cost)
     if found.folds:
         metrics["folds"] = describe_folds(primary, found.folds)
+    if found.variants:
+        metrics["variants"] = describe_variants(primary, found.variants)
     if not found.learning_curve.empty:
         metrics["learning_curve"] = describe_learning_curve(primary, found.learning_curve)
 
@@ -151,6 +156,8 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
         noise_curve=svg.get("noise"),
         strangers=found.strangers,
         cost=found.cost,
+        variants=found.variants,
+        max_loss=run.get("max_loss", 0.0),
         explanations=found.explanations,
         explained=found.explained,
         folds=found.folds,
@@ -163,7 +170,7 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
         for name, table in (tables | _tabulate_findings(run["history"], found)).items():
             table.to_csv(folder / f"{name}.csv", index=False)
     write_json(ctx.path(METRICS), metrics)
-    logged = flatten_metrics(metrics) | describe_latency(found.cost)
+    logged = flatten_metrics(metrics) | describe_latency(found.cost, found.variants)
     figures |= own_figures | ({"folds": draw_folds(found.folds, primary)} if found.folds else {})
     log_evaluation(ctx, run["run_id"], logged, figures, ctx.path(REPORT))
     headline = found.headline
@@ -187,6 +194,8 @@ class _Findings:
     calibration: Calibration | None
     strangers: Strangers | None
     cost: Cost
+    variants: list[VariantFigures]
+    """Float32 first; none where it is the only one."""
     folds: CrossValidation | None
     learning_curve: pd.DataFrame
     """From `trace_learning_curve`."""
@@ -229,6 +238,7 @@ def _find_out(
         calibration=calibration,
         strangers=meet_strangers(ctx, predictor, test),
         cost=price(ctx, predictor, test, run),
+        variants=measure_variants(ctx, features, test, run),
         folds=cross_validate(ctx, task, run["targets"], manifest),
         learning_curve=trace_learning_curve(ctx, features, task, targets, splits, test, groups),
         predictions=predictions,
@@ -281,11 +291,13 @@ def describe_findings(
     return {**sections, "model": counts}
 
 
-def describe_latency(cost: Cost) -> dict[str, float]:
+def describe_latency(cost: Cost, variants: Sequence[VariantFigures] = ()) -> dict[str, float]:
     """Return what depends on the machine, and so is logged to MLflow but is not in metrics.json."""
     if not cost.timed_clips:
         return {}
-    return {"latency_p50_ms": 1000 * cost.latency_p50_s, "latency_p95_ms": 1000 * cost.latency_p95_s}
+    latency = {"latency_p50_ms": 1000 * cost.latency_p50_s, "latency_p95_ms": 1000 * cost.latency_p95_s}
+    timed = {v.name: 1000 * v.latency_p50_s for v in variants if v.accepted}
+    return latency | {f"latency_p50_ms_{name}": milliseconds for name, milliseconds in timed.items()}
 
 
 def describe_truth(task: ModuleType, targets: dict[str, Any], truth: Any) -> Any:

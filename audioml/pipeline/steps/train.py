@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from audioml.params import Params
 from audioml.pipeline.context import Context
 from audioml.pipeline.package_clips import read_example, read_golden
-from audioml.pipeline.packaging import describe, judge_held_out, tune_description
+from audioml.pipeline.packaging import describe, judge_held_out
 from audioml.pipeline.step import Item
 from audioml.pipeline.transfer_source import TAG, describe_source, look_up_source, read_source, source_path
+from audioml.pipeline.variants import choose_variant, describe_variants, make_variants, summarize_variants
 from audioml.store.code_version import code_version
 from audioml.store.features import INDEX, open_features
 from audioml.store.files import hash_file, hash_json, read_json, write_json
@@ -84,7 +85,7 @@ def work(ctx: Context, item: Item) -> dict[str, Any]:
     world.check(training)
     world.end_with_starter()
     part = Part(**item.payload) if item.payload else None
-    finished = world.first_decides(lambda: _is_finished(_state(ctx, fit_key(ctx, part))))
+    finished = world.first_decides(lambda: _is_finished(ctx, _state(ctx, fit_key(ctx, part))))
     key = fit_key(ctx, part)
     state = _state(ctx, key)
     if finished:
@@ -175,24 +176,29 @@ def collect(ctx: Context) -> dict[str, Any]:
     examples = [torch.from_numpy(features.take(rows)) for rows in _checked_windows(features.frames)]
     error = export_onnx(network, examples, ctx.path(ONNX), any_frames=features.shape[1] is None)
     description = describe(ctx, features, result["targets"])
-    description = tune_description(ctx, features, description)
+    export = ctx.params.export
+    variants = make_variants(ctx, features, network, examples, description, state)
+    served = choose_variant(variants, export)
     save_weights(network, describe_network(ctx.params, result["targets"]), ctx.path(CHECKPOINT))
     save_package(
         ctx.path(PACKAGE),
-        onnx=ctx.path(ONNX),
-        stream=_export_stream(network, examples, description, state),
-        description=description.as_dict(),
+        onnx=served.path,
+        variants={variant.name: variant.path for variant in variants if variant.accepted and variant is not served},
+        stream=_export_stream(network, examples, served.description, state),
+        description=served.description.as_dict(),
         example_audio=read_example(ctx, list(features.quarantined)),
         golden=read_golden(ctx, list(features.quarantined)),
         checkpoint=None if is_fitted(ctx.params) else ctx.path(CHECKPOINT),
     )
-    write_json(ctx.path(RUN), {**result["run"], "targets": result["targets"], **described, "onnx_max_error": error})
-    write_json(state / COLLECTED, {"onnx_max_error": error})
+    run = {**result["run"], "targets": result["targets"], **described, "onnx_max_error": error}
+    write_json(ctx.path(RUN), run | describe_variants(variants, served, export.max_loss))
+    write_json(state / COLLECTED, {"onnx_max_error": error, "export": export.model_dump(mode="json")})
     kept = {state, *states}
     for other in state.parent.iterdir():
         if other not in kept:
             shutil.rmtree(other)
-    return _summary(result) | {kind: len(runs) for kind, runs in described.items()}
+    summary = _summary(result) | {kind: len(runs) for kind, runs in described.items()}
+    return summary | summarize_variants(variants, served, export.max_loss)
 
 
 def _export_stream(network: Network, examples: list[Tensor], description: Description, state: Path) -> Path | None:
@@ -298,9 +304,10 @@ def _state(ctx: Context, key: str) -> Path:
     return ctx.state / "training" / key[:16]
 
 
-def _is_finished(state: Path) -> bool:
-    """Tell whether a training of these inputs is over and its result not collected yet."""
-    if (state / COLLECTED).exists():
+def _is_finished(ctx: Context, state: Path) -> bool:
+    """Tell whether a training of these inputs is over, and its result not collected yet or to be exported otherwise."""
+    collected = state / COLLECTED
+    if collected.exists() and read_json(collected).get("export") == ctx.params.export.model_dump(mode="json"):
         # That training is over and its models were written: this is a new one.
         shutil.rmtree(state)
     return (state / STATE_RESULT).exists()

@@ -7,10 +7,12 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
 import yaml
+from onnx import numpy_helper
 from sklearn.metrics import f1_score
 
 import audioml.registry.runs
@@ -339,3 +341,41 @@ def test_clips_without_features_are_left_out_and_counted(ctx, logged):
     n_test = int((splits["split"] == "test").sum())
     assert (summary["n"], summary["left_out"]) == (n_test - 1, 1)
     assert "1 test clips that gave no features" in ctx.path("reports/evaluation/index.html").read_text()
+
+
+def test_variants_in_the_package_are_measured_and_refused_ones_are_told(ctx, logged):
+    artifacts = ctx.path("models/package/artifacts")
+    # A network that takes low for high.
+    network = onnx.load(artifacts / "model.onnx")
+    (weights,) = network.graph.initializer
+    weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), weights.name))
+    onnx.save(network, artifacts / "int8.onnx")
+    made = {"validation": 1.0, "loss": 0.0, "bytes": 900, "accepted": True, "serves": True}
+    variants = {
+        "float32": made,
+        "int8": {**made, "bytes": 300, "serves": False},
+        "pruned": {**made, "validation": 0.5, "loss": 0.5, "accepted": False, "serves": False},
+    }
+    run = read_json(ctx.path("models/run.json")) | {"variants": variants, "max_loss": 0.01}
+    write_json(ctx.path("models/run.json"), run)
+    run_step(ctx, STEP)
+    metrics = read_json(ctx.path("reports/metrics.json"))
+    found = metrics["variants"]
+    assert found["float32"]["accuracy"] == metrics["test"]["accuracy"] == pytest.approx(10 / 12)
+    assert found["int8"] == {
+        "bytes": 300,
+        "validation_accuracy": 1.0,
+        "loss": 0.0,
+        "multiply_adds": found["float32"]["multiply_adds"],
+        "accuracy": pytest.approx(2 / 12),
+        "accepted": True,
+        "serves": False,
+    }
+    assert found["pruned"] == {
+        "bytes": 900, "validation_accuracy": 0.5, "loss": 0.5, "accepted": False, "serves": False
+    }  # fmt: skip
+    (call,) = logged
+    assert call["metrics"]["variants_int8/accuracy"] == pytest.approx(2 / 12)
+    assert call["metrics"]["latency_p50_ms_int8"] > 0
+    assert "latency_p50_ms_pruned" not in call["metrics"]
+    assert "pruned is refused" in ctx.path("reports/evaluation/index.html").read_text()

@@ -51,7 +51,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> PartRuns:
     # The final model is tested elsewhere; its export is what takes long.
     monkeypatch.setattr("audioml.registry.package.save_package", lambda folder, **parts: folder.mkdir(exist_ok=True))
     monkeypatch.setattr("audioml.training.export.export_onnx", lambda *_, **__: 0.0)
-    monkeypatch.setattr(train, "tune_description", lambda ctx, features, description: description)
+    monkeypatch.setattr(
+        "audioml.pipeline.variants.tune_description", lambda ctx, features, description, onnx: description
+    )
     return runs
 
 

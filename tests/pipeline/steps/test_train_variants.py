@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audioml.params import ExportParams
+from audioml.pipeline.context import Context
+from audioml.pipeline.graph import find_step
+from audioml.pipeline.runner import run_step
+from audioml.store.files import hash_file, read_json
+
+from ._train_space import make_workspace
+from .test_train import Runs, runs
+
+__all__ = ["runs"]
+STEP = find_step("train")
+
+
+def exporting(ctx: Context, **params: Any) -> Context:
+    return replace(ctx, params=ctx.params.model_copy(update={"export": ExportParams(**params)}))
+
+
+@pytest.fixture
+def packaged(monkeypatch: pytest.MonkeyPatch, runs: Runs) -> list[dict[str, Any]]:
+    """What is given to be packaged."""
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr("audioml.registry.package.save_package", lambda folder, **parts: given.append(parts))
+    return given
+
+
+def test_a_variant_is_made_of_the_training_that_is_there(
+    tmp_path: Path, runs: Runs, packaged: list[dict[str, Any]]
+) -> None:
+    ctx = make_workspace(tmp_path)
+    run_step(ctx, STEP)
+    assert "variants" not in read_json(ctx.path("models/run.json"))
+    trained = hash_file(ctx.path("models/model.onnx"))
+    # Of twenty clips one may change sides.
+    summary = run_step(exporting(ctx, int8=True, serve="int8", max_loss=0.1), STEP)
+    assert runs.opened == ["run0"]
+    assert summary["serves"] == "int8"
+    assert hash_file(ctx.path("models/model.onnx")) == trained
+    run = read_json(ctx.path("models/run.json"))
+    assert {name: of["serves"] for name, of in run["variants"].items()} == {"float32": False, "int8": True}
+    assert run["variants"]["float32"]["validation"] == pytest.approx(run["metrics"]["val_accuracy"])
+    before, after = packaged
+    assert (before["description"]["variant"], before["variants"]) == ("float32", {})
+    assert after["description"]["variant"] == "int8"
+    assert after["variants"] == {"float32": ctx.path("models/model.onnx")}
+    assert after["onnx"].stat().st_size == run["variants"]["int8"]["bytes"]
+    # The same params again are a new training, as without variants.
+    run_step(exporting(ctx, int8=True, serve="int8", max_loss=0.1), STEP)
+    assert runs.opened == ["run0", "run1"]
