@@ -22,8 +22,10 @@ from audioml.plugins import (
     changes_audio,
     check_plugin,
     features_are_audio,
+    is_prunable,
     load_plugin,
     mixes_targets,
+    plugin_names,
     targets_mix,
 )
 
@@ -575,6 +577,21 @@ class Params(Section):
         section = self.ingest.segment
         return None if section is None else _check_plugin_section("segment", section, "ingest.segment")
 
+    def check_export(self) -> None:
+        """Check that the variants of `export` can be made of the model.
+
+        Raises
+        ------
+        ParamsError
+            When it is to be pruned, and has no channels that can go.
+        """
+        if self.export.prune is not None and not is_prunable(self.model.name):
+            able = ", ".join(name for name in plugin_names("models") if is_prunable(name))
+            raise ParamsError(
+                f"{FILE_NAME}: 'export.prune' is {self.export.prune:g}, but no channels can be removed from the model "
+                f"{self.model.name!r}. Set it to null, or choose one of: {able}."
+            )
+
     def load_all_sections(self) -> None:
         """Check every plug-in's section. Imports all plug-ins in use, torch among them."""
         self.data_section()
@@ -583,6 +600,7 @@ class Params(Section):
             self.plugin_section(kind)
         self.clean_sections()
         self.augment_sections()
+        self.check_export()
 
 
 def load_params(workspace: Path, file_name: str = FILE_NAME) -> Params:

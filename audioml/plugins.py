@@ -82,6 +82,11 @@ def features_are_audio(name: str) -> bool:
     return bool(getattr(load_plugin("features", name), "IS_AUDIO", False))
 
 
+def is_prunable(name: str) -> bool:
+    """Tell whether whole channels can be removed from a trained network of a model."""
+    return bool(getattr(load_plugin("models", name), "PRUNABLE", False))
+
+
 def stream_block(name: str, params: Any) -> int | None:
     """Return how many frames of the features a model takes at a time in a stream; None if it needs whole clips.
 

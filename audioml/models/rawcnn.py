@@ -18,6 +18,10 @@ from audioml.params import FILE_NAME, Section
 POOLING = 4
 
 
+PRUNABLE = True
+"""Whole channels can be removed from a trained network."""
+
+
 class Params(Section):
     """How large the network is."""
 

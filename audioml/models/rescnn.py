@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from audioml.params import Section
 
+PRUNABLE = True
+"""Whole channels can be removed from a trained network."""
+
 
 class Params(Section):
     """How large the network is."""

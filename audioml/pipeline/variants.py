@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audioml.errors import StepError
 from audioml.inference.description import Description
 from audioml.params import ExportParams
 from audioml.pipeline.context import Context
 from audioml.pipeline.packaging import ONNX, tune_description, validate
 from audioml.plugins import load_plugin
+from audioml.store.code_version import code_version
 from audioml.store.features import FeatureSet
-from audioml.store.manifest import SPLITS, read_splits
+from audioml.store.files import hash_json
+from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +88,9 @@ def make_variants(
 
         made[INT8] = state / f"{INT8}.onnx"
         quantize_network(made[FLOAT32], _draw_windows(ctx, features), made[INT8])
+    if params.prune is not None:
+        made[PRUNED] = state / f"{PRUNED}.onnx"
+        _prune(ctx, features, network, examples, made[PRUNED])
     task, alone = load_plugin("tasks", ctx.params.task.name), len(made) == 1
     higher_is_better: bool = getattr(task, "HIGHER_IS_BETTER", True)
     variants: list[Variant] = []
@@ -117,6 +123,36 @@ def summarize_variants(variants: Sequence[Variant], served: Variant, max_loss: f
         for variant in variants[1:]
     }
     return summary | ({"serves": served.name} if summary else {})
+
+
+def _prune(ctx: Context, features: FeatureSet, network: Network, examples: Sequence[Tensor], path: Path) -> None:
+    """Write a pruned network; a training that was finished or killed is taken up.
+
+    Raises
+    ------
+    StepError
+        Under torchrun, whose other processes have ended.
+    """
+    from audioml.training.devices import lease_until_exit
+    from audioml.training.export import export_onnx
+    from audioml.training.prune import prune_network
+    from audioml.training.world import find_world
+
+    params, world = ctx.params, find_world()
+    if world.attempt is not None:
+        raise StepError(
+            "The network is trained. The pruned one is trained by one process, and torchrun started this one with "
+            "others. Run, on one host: audioml run train --collect"
+        )
+    if params.training.accelerator != "cpu":
+        lease_until_exit(1, group=world.device_group, share=params.training.share_devices)
+    asked = params.export.model_dump(mode="json", include={"prune", "prune_epochs"})
+    key = hash_json({"export": asked, "code": code_version(["training/prune.py"], ["training"])})
+    state = path.parent / f"{PRUNED}-{key[:8]}"
+    manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
+    located = params.located(ctx.workspace)
+    pruned = prune_network(network, examples, located, features, manifest, splits, state)
+    export_onnx(pruned, examples, path, any_frames=features.shape[1] is None)
 
 
 def _draw_windows(ctx: Context, features: FeatureSet) -> Iterator[NDArray[np.float32]]:

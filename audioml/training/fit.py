@@ -129,6 +129,30 @@ def fit(
     )
 
 
+def train_on(
+    params: Params, features: Features, manifest: pd.DataFrame, splits: pd.DataFrame, state: Path, network: Network
+) -> Network:
+    """Train a network that has been trained before, and return it with the weights of the best epoch.
+
+    It is taken as it is: nothing is pretrained, and its standardisation stays. The arguments are those of `fit`, which
+    says what is raised, too; no tracker is told.
+
+    Parameters
+    ----------
+    network
+        What is trained.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    selection = _select(params, features, manifest, splits)
+    learning = _complete(params, selection, network.train(), network.n_parameters)
+    history = read_history(state / LAST) if (state / LAST).exists() else []
+    if not is_finished(history, params.training):
+        _train(params, learning, state, NullTracker())
+    weights = torch.load(state / BEST, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
+    return network.eval()
+
+
 @dataclass(frozen=True)
 class _Learning(Selection):
     """What is learned from which windows, and by which network."""
@@ -174,18 +198,23 @@ def _select(params: Params, features: Features, manifest: pd.DataFrame, splits: 
 
 
 def _prepare(params: Params, selection: Selection, source: Path | None) -> _Learning:
-    task, train, features = selection.task, selection.train, selection.train.features
-    network = build_network(params, selection.targets, features.shape)
+    train = selection.train
+    network = build_network(params, selection.targets, train.features.shape)
     network.set_standardisation(*measure_bins(train))
     n_parameters = network.n_parameters
     if source is not None:
         start_from(network, source, params, selection.targets)
     restrict(network, params.training, derive_seed(params.seed, "adapt"))
+    return _complete(params, selection, network, n_parameters)
+
+
+def _complete(params: Params, selection: Selection, network: Network, n_parameters: int) -> _Learning:
+    train, features = selection.train, selection.train.features
     # Processors run convolutions sooner with a pixel's channels side by side.
     convert_conv2d_weight_memory_format(network, torch.channels_last)
-    classes = find_classes(task, train)[train.clips] if params.training.sampling == "balanced" else None
+    classes = find_classes(selection.task, train)[train.clips] if params.training.sampling == "balanced" else None
     if params.training.class_weights == "balanced":
-        weighed, validation = add_weights(task, train, selection.validation)
+        weighed, validation = add_weights(selection.task, train, selection.validation)
         selection = replace(selection, train=weighed, validation=validation)
     silence = silent_bins(params) if features.shape[1] is None else None
     return _Learning(**vars(selection), network=network, classes=classes, silence=silence, n_parameters=n_parameters)

@@ -62,6 +62,7 @@ def plan(ctx: Context) -> list[Item]:
 
     for path, step in ((MANIFEST, "ingest"), (SPLITS, "split"), (f"{FEATURES}/{INDEX}", "featurize")):
         ctx.require(path, step)
+    ctx.params.check_export()
     if find_world().is_first:
         look_up_source(ctx)
     label = f"{ctx.params.model.name} on {FEATURES}, at most {ctx.params.training.max_epochs} epochs"
