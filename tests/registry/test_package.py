@@ -90,6 +90,25 @@ def test_golden_clips_tell_the_network_that_was_packaged_from_another(package: P
         check_golden(swapped, artifacts)
 
 
+def test_other_variants_lie_beside_the_one_that_serves(
+    tmp_path: Path, tone_model: tuple[Path, dict[str, Any]], tone_wav: Callable[[float], bytes]
+) -> None:
+    description = {**tone_model[1], "variant": "int8"}
+    variants = {"float32": tone_model[0]}
+    save_package(
+        tmp_path / "package",
+        onnx=tone_model[0],
+        description=description,
+        example_audio=tone_wav(200.0),
+        variants=variants,
+    )
+    artifacts = tmp_path / "package" / "artifacts"
+    assert {path.name for path in artifacts.iterdir()} == {"model.onnx", "model.json", "float32.onnx"}
+    assert Predictor.load(artifacts).description.variant == "int8"
+    loaded = Predictor.load(artifacts, network="float32.onnx")
+    assert loaded.predict([tone_wav(200.0)])[0]["label"] == "low"
+
+
 class Swapped:
     """Runs a network of two outputs that have changed places."""
 

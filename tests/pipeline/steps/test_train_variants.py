@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from audioml.errors import ParamsError
 from audioml.params import ExportParams
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import find_step
@@ -54,3 +55,26 @@ def test_a_variant_is_made_of_the_training_that_is_there(
     # The same params again are a new training, as without variants.
     run_step(exporting(ctx, int8=True, serve="int8", max_loss=0.1), STEP)
     assert runs.opened == ["run0", "run1"]
+
+
+def test_a_pruned_network_that_lost_too_much_is_refused(
+    tmp_path: Path, runs: Runs, packaged: list[dict[str, Any]]
+) -> None:
+    ctx = exporting(make_workspace(tmp_path), prune=0.8, prune_epochs=1, max_loss=0, serve="pruned")
+    summary = run_step(ctx, STEP)
+    run = read_json(ctx.path("models/run.json"))
+    pruned = run["variants"]["pruned"]
+    assert pruned["bytes"] < run["variants"]["float32"]["bytes"]
+    assert pruned["loss"] == pytest.approx(run["variants"]["float32"]["validation"] - pruned["validation"])
+    assert not pruned["accepted"]
+    assert pruned["loss"] > 0.2
+    assert summary["pruned"] == f"refused (loses {pruned['loss']:.4f} of 0)"
+    assert summary["serves"] == packaged[0]["description"]["variant"] == "float32"
+    assert packaged[0]["variants"] == {}
+
+
+def test_models_that_cannot_be_pruned_are_refused_before_they_are_trained(tmp_path: Path, runs: Runs) -> None:
+    ctx = exporting(make_workspace(tmp_path, {"name": "knn"}), prune=0.3)
+    with pytest.raises(ParamsError, match=r"export\.prune.*'knn'"):
+        run_step(ctx, STEP)
+    assert runs.opened == []
