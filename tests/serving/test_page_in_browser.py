@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 
 from audioml.evaluation.report import format_percent
 from audioml.inference.predictor import Predictor
-from audioml.serving.tokens import FILE, Tokens
+from audioml.serving.tokens import FILE, add_token
 
 from ._browser import visit
 from ._served import Saying, serve_app
@@ -225,8 +225,7 @@ def test_a_refusal_in_plain_words(app: FastAPI, tmp_path: Path) -> None:
 
 
 def test_a_token_is_asked_for_and_sent(app: FastAPI, recording: Path, tmp_path: Path) -> None:
-    tokens = Tokens(tmp_path / "state" / FILE)
-    secret = tokens.add("page")
+    secret = add_token(tmp_path / "state" / FILE, "page")
     with visit(app) as opened:
         for token in ("wrong", secret):
             opened.page.get_by_label("Access token", exact=True).fill(token)
