@@ -1,6 +1,6 @@
-"""The server beside `mlflow models serve` of the same registered model, one request alone, an alias that moves.
+"""The server beside `mlflow models serve` of the same registered model, one request alone, an alias that moves, memory.
 
-    python benchmarks/bench_serving.py [--work FOLDER] [against-mlflow] [alone] [swap]
+    python benchmarks/bench_serving.py [--work FOLDER] [against-mlflow] [alone] [swap] [memory]
 
 Real recordings are looked for in AUDIOML_TEST_DATA (default: ../shared/data beside the repository). The default model
 is trained on FSDD once and kept in FOLDER. Requests come from wrk, which Debian has as a package of that name.
@@ -25,9 +25,11 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from _workspaces import DATA, ENVIRONMENT, JOBS, REPOSITORY, run_audioml
+import psutil
+from _workspaces import DATA, ENVIRONMENT, JOBS, REPOSITORY, change_params, run_audioml
 
 from audioml.inference.predictor import Predictor
 
@@ -35,9 +37,10 @@ STEPS = ("ingest", "validate", "split", "featurize", "train", "evaluate", "regis
 CLIPS = 200
 """Recordings that are sent in turn."""
 CONNECTIONS = (1, 8, 64)
-SECONDS = 6
+SECONDS = 15
 ALONE_REQUESTS = 1000
 SWAPS = 6
+MEMORY_ROUNDS, MEMORY_ROUND_S = 6, 20
 START_TIMEOUT_S = 120.0
 SCRIPT = """
 local bodies = {}
@@ -214,7 +217,6 @@ def bench_swap(workspace: Path) -> None:
     from audioml.pipeline.context import Context
     from audioml.registry.tracking import tracking
 
-    # Two versions take turns; with one there would be nothing to load.
     ctx = Context.load(workspace)
     with tracking(ctx):
         import mlflow
@@ -222,7 +224,11 @@ def bench_swap(workspace: Path) -> None:
         client = mlflow.MlflowClient()
         versions = sorted(int(v.version) for v in client.search_model_versions(f"name = '{ctx.model_name}'"))
         if len(versions) < 2:
-            raise SystemExit(f"swap needs two versions of {ctx.model_name}; train and register with another seed")
+            # Two versions take turns: the second is trained from another seed.
+            change_params(workspace, {"seed": 1})
+            for step in STEPS:
+                run_audioml("run", step, cwd=workspace)
+            versions = [1, 2]
         client.set_registered_model_alias(ctx.model_name, "champion", str(versions[0]))
         with audioml_server(workspace) as url:
             send(f"{url}/predict", script, 8, seconds=5)
@@ -248,7 +254,30 @@ def bench_swap(workspace: Path) -> None:
     print(f"versions seen: {changed}; longest over the steady p99: {ratio:.1f} (goal: at most 5)")
 
 
-BENCHMARKS = {"against-mlflow": bench_against_mlflow, "alone": bench_alone, "swap": bench_swap}
+def bench_memory(workspace: Path) -> None:
+    """Many requests, and what the server's process holds after each round of them."""
+    clips = [path.read_bytes() for path in choose_recordings()]
+    script = write_script(workspace.parent / "raw", clips, "audio/wav")
+    sent, held = 0.0, []
+    with audioml_server(workspace) as url:
+        port = int(url.rsplit(":", 1)[1])
+        process = next(p for p in psutil.process_iter() if any(c.laddr.port == port for c in listening(p)))
+        for _ in range(MEMORY_ROUNDS):
+            sent += MEMORY_ROUND_S * send(f"{url}/predict", script, 8, MEMORY_ROUND_S)["per_s"]
+            held.append(process.memory_info().rss / 2**20)
+            print(f"after {sent:,.0f} requests: {held[-1]:.0f} MiB", flush=True)
+    print(f"from the second round to the last: {held[-1] - held[1]:+.1f} MiB")
+
+
+def listening(process: psutil.Process) -> list[Any]:
+    """Return the sockets at which a process listens; none where it may not be asked."""
+    try:
+        return [one for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return []
+
+
+BENCHMARKS = {"against-mlflow": bench_against_mlflow, "alone": bench_alone, "swap": bench_swap, "memory": bench_memory}
 
 
 def main() -> None:

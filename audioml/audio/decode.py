@@ -163,10 +163,11 @@ class _Buffer(io.BytesIO):
         return super().seek(base + offset) if base + offset >= 0 else self.tell()
 
 
-class _File(soundfile.SoundFile):  # type: ignore[misc]
+class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
     """Reads forward only: soundfile seeks after each read otherwise, which fails in FLAC of unstated length."""
 
     def seekable(self) -> bool:
+        """Return False."""
         return False
 
 
@@ -188,7 +189,7 @@ def open_forward(file: int | io.BytesIO, data: FileBytes) -> soundfile.SoundFile
     if not len(data):
         raise DecodeError("empty", "the file has 0 bytes")
     try:
-        return _File(file, closefd=False)
+        return ForwardFile(file, closefd=False)
     except soundfile.LibsndfileError as error:
         if lack := find_truncation(data):
             raise DecodeError("truncated", lack) from None
@@ -246,7 +247,7 @@ def _too_long(n_samples: int, info: AudioInfo) -> DecodeError:
     )
 
 
-def _read_all(file: _File, info: AudioInfo, exact: bool, limits: Limits) -> npt.NDArray[np.float32]:
+def _read_all(file: ForwardFile, info: AudioInfo, exact: bool, limits: Limits) -> npt.NDArray[np.float32]:
     """Read in blocks until a short one, or until the header's length where that is exact."""
     block = max(1, BLOCK_SAMPLES // info.channels)
     if exact:

@@ -180,7 +180,7 @@ def cut_recording(
     """
     with AudioFile(path) as file:
         segmenter = make_segmenter(file.info.sample_rate)
-        held = _Held()
+        held = HeldAudio()
         for block in file.blocks(block_s):
             held.append(block)
             for start, stop in segmenter.feed(mix_to_mono(block)):
@@ -195,14 +195,15 @@ def _make_segment(audio: npt.NDArray[np.float32], start: int, source: AudioInfo)
     return Segment(samples_to_seconds(start, source.sample_rate), exact, info, data)
 
 
-class _Held:
-    """The end of what was read, as blocks."""
+class HeldAudio:
+    """The end of what was heard, as blocks, float32 ``(channels, samples)``."""
 
     def __init__(self) -> None:
         self._blocks: deque[npt.NDArray[np.float32]] = deque()
         self._start = 0
 
     def append(self, block: npt.NDArray[np.float32]) -> None:
+        """Add the next samples."""
         self._blocks.append(block)
 
     def drop(self, until: int) -> None:
@@ -211,6 +212,7 @@ class _Held:
             self._start += self._blocks.popleft().shape[1]
 
     def cut(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Return the samples from `start` up to `stop`, or to the last one, counted from the first ever added."""
         assert start >= self._start, "a segmenter keeps what its segments need"
         parts = []
         position = self._start

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audioml.audio.decode import decode
+from audioml.audio.decode import check_rate, decode
 from audioml.audio.prepare import prepare_audio
 from audioml.clean._chain import Chain
 from audioml.errors import DecodeError
@@ -104,13 +104,23 @@ class Extractor:
         return self.extract_audio(*decode(data))
 
     def extract_audio(self, audio: Floats, sample_rate: int) -> tuple[Floats, NDArray[np.float64]]:
-        """Return the features of decoded audio, float32 `(channels, samples)`, as `extract` does.
+        """Return what `extract` does of a file that decodes to this audio.
+
+        Parameters
+        ----------
+        audio
+            float32 `(channels, samples)`, in [-1, 1].
+        sample_rate
+            In Hz.
 
         Raises
         ------
         DecodeError
-            When the features are not finite.
+            When there is no sample, no audio has such a rate, or the features are not finite.
         """
+        check_rate(sample_rate)
+        if not audio.shape[1]:
+            raise DecodeError("empty", "there is no sample")
         windows, offsets_s = self.windows_of(audio, sample_rate)
         with np.errstate(over="ignore", invalid="ignore"):
             features: Floats = self.plugin.extract(self.params, windows)

@@ -136,6 +136,25 @@ class Predictor:
                 raise DecodeError(error.reason, f"clip {i}: {error.detail}") from None
         return self._run_clips(readable)
 
+    def predict_audio(self, audio: Floats, sample_rate: int) -> dict[str, Any]:
+        """Return what `predict` says of a file that decodes to this audio.
+
+        Parameters
+        ----------
+        audio
+            float32 (channels, samples), in [-1, 1].
+        sample_rate
+            In Hz.
+
+        Raises
+        ------
+        DecodeError
+            When there is no sample, no audio has such a rate, or the features are not finite.
+        """
+        (output,) = self._run_clips([self.extractor.extract_audio(audio, sample_rate)])
+        answer: dict[str, Any] = self.task.describe(self.description.targets, output)
+        return answer
+
     def _run_clips(self, clips: Sequence[Windows]) -> NDArray[Any]:
         """Return the output of each clip, given its features and where its windows start."""
         bins, frames = self.description.input_shape

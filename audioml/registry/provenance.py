@@ -71,7 +71,7 @@ def trace_version(version: RegisteredVersion) -> Provenance:
         run_name=(run.info.run_name or "") if run else "",
         dataset=dataset,
         dataset_digest=model.tags.get(DATASET_TAG, ""),
-        clips=profile.get("clips"),
+        clips=None if (clips := profile.get("clips")) is None else int(clips),
         hours=profile.get("hours"),
         git_commit=tags.get(COMMIT_TAG, ""),
         git_branch=tags.get(BRANCH_TAG, ""),

@@ -31,6 +31,8 @@ from audioml.serving.page import add_page
 from audioml.serving.prediction_log import PredictionLog
 from audioml.serving.problems import RefusalError, describe_responses
 from audioml.serving.schemas import INVOCATIONS_BODY, PREDICT_BODY, Predicted, Scored
+from audioml.serving.stream import add_stream
+from audioml.serving.stream_request import StreamLimits
 from audioml.serving.tokens import Tokens
 from audioml.serving.upload import Upload, read_body, read_uploads
 
@@ -152,6 +154,14 @@ def create_app(
     async def read_metrics() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
+    streams = add_stream(
+        app,
+        lambda: models.choose()[1],
+        StreamLimits(max_streams=params.max_streams, max_duration_s=params.max_stream_s),
+        origins=params.cors_origins,
+        allows=tokens.allow,
+    )
+    metrics.watch_value("audioml_streams", "Live streams that are open", lambda: streams.n_open)
     add_page(app, lambda: models.primary.card or _name(models.primary))
     _answer_problems(app)
     paths = frozenset(route.path for route in app.routes if hasattr(route, "path"))

@@ -49,7 +49,6 @@ class ServerMetrics:
             registry=self.registry,
         )
         self._of_requests: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self.streams = Gauge("audioml_streams", "Live streams that are open", registry=self.registry)
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
         """Count a request that has ended."""

@@ -17,9 +17,12 @@ from audioml.registry.workspace import ModelUser
 from audioml.serving.card import make_card
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from audioml.audio.decode import Limits
     from audioml.errors import DecodeError
-    from audioml.inference.predictor import Answer, Predictor
+    from audioml.inference.predictor import Answer, Floats, Predictor
+    from audioml.inference.streaming import StreamingPredictor
 
 POLL_INTERVAL_S = 5.0
 
@@ -29,6 +32,9 @@ class AudioPredictor(Protocol):
 
     def predict_each(self, clips: Sequence[bytes], limits: Limits = ...) -> list[Answer | DecodeError]:
         """Return what is said of the bytes of each audio file, or why it cannot be read."""
+
+    def predict_audio(self, audio: Floats, sample_rate: int) -> dict[str, Any]:
+        """Return the prediction on float32 (channels, samples)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +46,8 @@ class LoadedModel:
     version: int
     card: dict[str, Any] | None = None
     """What `audioml.serving.card.make_card` says of it."""
+    streaming: StreamingPredictor | None = None
+    """What hears live streams part by part, if the model can."""
 
 
 def wait_for_model(ctx: ModelUser, reference: str | None, on_wait: Callable[[str], None]) -> LoadedModel:
@@ -82,10 +90,13 @@ def load_model(ctx: ModelUser, reference: str | None = None) -> LoadedModel:
         When the tracking server can't be reached.
     """
     with tracking(ctx):
-        predictor, version = load_version(ctx, reference)
+        predictor, version, folder = _load(ctx, reference)
         provenance = trace_version(version)
+    from audioml.inference.streaming import StreamingPredictor, why_no_stream
+
+    streaming = StreamingPredictor.load(predictor, folder) if why_no_stream(predictor.description) is None else None
     card = make_card(version, predictor.description, provenance)
-    return LoadedModel(predictor, version.name, version.version, card)
+    return LoadedModel(predictor, version.name, version.version, card, streaming)
 
 
 def load_version(ctx: ModelUser, reference: str | None = None) -> tuple[Predictor, RegisteredVersion]:
@@ -99,13 +110,18 @@ def load_version(ctx: ModelUser, reference: str | None = None) -> tuple[Predicto
         When the package is damaged, needs another version of audioml, or answers its golden clips otherwise than where
         it was made.
     """
+    return _load(ctx, reference)[:2]
+
+
+def _load(ctx: ModelUser, reference: str | None) -> tuple[Predictor, RegisteredVersion, Path]:
+    """Return the predictor, the version, and the folder that both come from."""
     with tracking(ctx):
         version = resolve(ctx, reference)
-        package = fetch_package(ctx.state, version.uri, version.package_digest)
+        folder = fetch_package(ctx.state, version.uri, version.package_digest) / ARTIFACTS
     from audioml.inference.golden import check_golden
     from audioml.inference.predictor import Predictor
 
-    predictor = Predictor.load(package / ARTIFACTS)
+    predictor = Predictor.load(folder)
     # The first answers of a process take long: plug-ins are loaded, filters designed. The golden clips get them.
-    check_golden(predictor, package / ARTIFACTS)
-    return predictor, version
+    check_golden(predictor, folder)
+    return predictor, version, folder

@@ -15,6 +15,8 @@ DEFAULT_PORT = 8000
 DRAIN_S = 10
 """For requests that are under way when the server is told to stop."""
 BACKLOG = 1024
+WEBSOCKET_BYTES = 4_000_000
+"""Of a message; more than `StreamLimits` allows, which says what was wrong before the connection ends."""
 
 
 def serve(
@@ -80,6 +82,9 @@ def serve(
             proxy_headers=False,
             timeout_graceful_shutdown=DRAIN_S,
             server_header=False,
+            ws_max_size=WEBSOCKET_BYTES,
+            # Audio hardly gets smaller by it.
+            ws_per_message_deflate=False,
         )
         if on_ready:
             on_ready(f"http://{_in_url(host)}:{port_of(listener)}", model)

@@ -189,3 +189,15 @@ def test_clips_of_a_task_along_time_have_outputs_of_their_own_lengths(tmp_path: 
         for clip, output in zip(clips, outputs, strict=True):
             np.testing.assert_allclose(predictor.predict_outputs([clip])[0], output, atol=1e-6)
         assert [set(answer) for answer in predictor.predict(clips)] == [{"events"}] * 3
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000])
+def test_audio_in_memory_answers_as_its_file(folder: Path, sample_rate: int) -> None:
+    predictor = Predictor.load(folder)
+    clip = make_wav(1.3, 0, sample_rate)
+    samples, _ = soundfile.read(io.BytesIO(clip), dtype="float32", always_2d=True)
+    assert predictor.predict_audio(samples.T, sample_rate) == predictor.predict([clip])[0]
+    with pytest.raises(DecodeError, match="no sample"):
+        predictor.predict_audio(samples.T[:, :0], sample_rate)
+    with pytest.raises(DecodeError, match="1 Hz"):
+        predictor.predict_audio(samples.T, 1)
