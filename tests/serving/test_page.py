@@ -70,7 +70,7 @@ def test_the_card_is_asked_for_each_time() -> None:
 
 
 def test_an_application_without_a_card_names_its_model(client: TestClient) -> None:
-    assert client.get("/model").json() == {"name": "tones", "version": 3, "streams": False}
+    assert client.get("/model").json() == {"name": "tones", "version": 3, "streams": True}
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])

@@ -103,7 +103,25 @@ def test_transform_and_wav_by_numpy_and_soundfile(app: FastAPI) -> None:
     np.testing.assert_array_equal(samples, blocks)
 
 
-def test_live_over_a_stream(app: FastAPI, predictor: Predictor, microphone: Path) -> None:
+def drop_stream(app: FastAPI) -> None:
+    app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") != "/stream"]
+
+
+def test_live_with_the_server(app: FastAPI, microphone: Path) -> None:
+    with visit(app, microphone) as opened:
+        opened.page.get_by_role("button", name="Record").click()
+        expect(opened.page.locator("#source-facts")).to_have_text(A_WHILE)
+        opened.page.get_by_role("button", name="Stop").click()
+        shown = opened.answer("tones version 3")
+        assert "false" not in shown
+        assert opened.page.locator("#utterance-list li").count() >= 1
+        assert any(url.startswith("ws://") for url in opened.requests)
+        assert not any(url.endswith("/predict") for url in opened.requests)
+        opened.check()
+
+
+def test_live_as_the_protocol_says(app: FastAPI, predictor: Predictor, microphone: Path) -> None:
+    drop_stream(app)
     heard: list[np.ndarray] = []
     rates: list[int] = []
 
@@ -144,6 +162,7 @@ def test_live_over_a_stream(app: FastAPI, predictor: Predictor, microphone: Path
 
 
 def test_without_a_stream_the_recording_is_sent_in_the_end(app: FastAPI, microphone: Path) -> None:
+    drop_stream(app)
     with visit(app, microphone) as opened:
         opened.page.get_by_role("button", name="Record").click()
         expect(opened.page.locator("#source-facts")).to_have_text(A_WHILE)
@@ -155,6 +174,8 @@ def test_without_a_stream_the_recording_is_sent_in_the_end(app: FastAPI, microph
 
 
 def test_a_stream_that_refuses_is_done_without(app: FastAPI, microphone: Path) -> None:
+    drop_stream(app)
+
     @app.websocket("/stream")
     async def stream(socket: WebSocket) -> None:
         await socket.accept()
