@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audioml.registry.lineage import DATASET_TAG, VERSION_TAG
 from audioml.registry.runs import STANDS_FOR_TAG
@@ -81,7 +81,7 @@ def trace_version(version: RegisteredVersion) -> Provenance:
     )
 
 
-def _dataset_of(run: Run | None) -> tuple[str, dict[str, float]]:
+def _dataset_of(run: Run | None) -> tuple[str, dict[str, Any]]:
     inputs = run.inputs.dataset_inputs if run and run.inputs else []
     for dataset in (entry.dataset for entry in inputs):
         profile = json.loads(dataset.profile or "{}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from audioml.audio.decode import AudioInfo
 from audioml.errors import DecodeError
 from audioml.serving.batch_columns import CLIP_ID, write_rows
 from audioml.serving.batch_inputs import read_inputs, read_recordings
@@ -114,12 +115,13 @@ def _answer(predictor: Predictor, recordings: list[bytes]) -> list[dict[str, Any
     return [
         _fault(answer.reason, answer.detail)
         if isinstance(answer, DecodeError)
-        else {
-            "duration_s": round(samples_to_seconds(answer.info.n_samples, answer.info.sample_rate), 6),
-            **answer.prediction,
-        }
+        else {"duration_s": _duration_s(answer.info), **answer.prediction}
         for answer in predictor.predict_each(recordings)
     ]
+
+
+def _duration_s(info: AudioInfo) -> float:
+    return round(samples_to_seconds(info.n_samples, info.sample_rate), 6)
 
 
 def _describe_fault(problem: OSError | bytes | None) -> dict[str, Any]:

@@ -110,14 +110,14 @@ def load_version(ctx: ModelUser, reference: str | None = None) -> tuple[Predicto
         When the package is damaged, needs another version of audioml, or answers its golden clips otherwise than where
         it was made.
     """
-    return _load(ctx, reference)[:2]
+    with tracking(ctx):
+        return _load(ctx, reference)[:2]
 
 
 def _load(ctx: ModelUser, reference: str | None) -> tuple[Predictor, RegisteredVersion, Path]:
-    """Return the predictor, the version, and the folder that both come from."""
-    with tracking(ctx):
-        version = resolve(ctx, reference)
-        folder = fetch_package(ctx.state, version.uri, version.package_digest) / ARTIFACTS
+    """Return the predictor, the version, and the folder that both come from; needs `tracking` around it."""
+    version = resolve(ctx, reference)
+    folder = fetch_package(ctx.state, version.uri, version.package_digest) / ARTIFACTS
     from audioml.inference.golden import check_golden
     from audioml.inference.predictor import Predictor
 

@@ -1,3 +1,5 @@
+import pytest
+
 from audioml.cli.serving import _answer_row
 
 
@@ -9,3 +11,13 @@ def test_an_answer_of_any_task_is_one_row():
     assert _answer_row({**asked, "events": [event], "alarms": []}) == ("a.wav", "dog 1.00-2.50 s", "")
     error = {"reason": "empty", "detail": "0 bytes"}
     assert _answer_row({**asked, "error": error}) == ("a.wav", "not readable as audio (empty: 0 bytes)", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["clip.wav", "--input", "clips"], ["--input", "clips"], ["--output", "out.parquet"]]
+)
+def test_predict_takes_files_or_a_folder_with_an_output(run_cli, tmp_path, arguments):
+    done = run_cli("predict", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "--input" in done.stderr
+    assert "--output" in done.stderr

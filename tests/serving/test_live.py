@@ -143,10 +143,10 @@ def test_an_alias_that_is_taken_away_leaves_what_serves(registered: Context, ver
 
 
 def test_the_registry_is_not_asked_while_its_database_stays_as_it_is(
-    registered: Context, versions: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    registered: Context, versions: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Starting a server and asking it changes nothing, or each look would be followed by another."""
-    models = LiveModels(registered, load_model(registered))
+    monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI")
         models = LiveModels(registered, load_model(registered))
@@ -158,6 +158,8 @@ def test_the_registry_is_not_asked_while_its_database_stays_as_it_is(
     versions(champion=2)
     models.look()
     assert (asked, serving(models)) == ([PRIMARY], {PRIMARY: 2})
+    # MLflow makes a database of its own where it is asked without a server.
+    assert not list(tmp_path.glob("*.db"))
 
 
 def test_canary_answers_its_share() -> None:

@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 
 from audioml.evaluation.report import format_percent
 from audioml.inference.predictor import Predictor
-from audioml.serving.tokens import FILE, Tokens
+from audioml.serving.tokens import FILE, add_token
 
 from ._browser import visit
 from ._served import Saying, serve_app
@@ -103,7 +103,25 @@ def test_transform_and_wav_by_numpy_and_soundfile(app: FastAPI) -> None:
     np.testing.assert_array_equal(samples, blocks)
 
 
-def test_live_over_a_stream(app: FastAPI, predictor: Predictor, microphone: Path) -> None:
+def drop_stream(app: FastAPI) -> None:
+    app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") != "/stream"]
+
+
+def test_live_with_the_server(app: FastAPI, microphone: Path) -> None:
+    with visit(app, microphone) as opened:
+        opened.page.get_by_role("button", name="Record").click()
+        expect(opened.page.locator("#source-facts")).to_have_text(A_WHILE)
+        opened.page.get_by_role("button", name="Stop").click()
+        shown = opened.answer("tones version 3")
+        assert "false" not in shown
+        assert opened.page.locator("#utterance-list li").count() >= 1
+        assert any(url.startswith("ws://") for url in opened.requests)
+        assert not any(url.endswith("/predict") for url in opened.requests)
+        opened.check()
+
+
+def test_live_as_the_protocol_says(app: FastAPI, predictor: Predictor, microphone: Path) -> None:
+    drop_stream(app)
     heard: list[np.ndarray] = []
     rates: list[int] = []
 
@@ -144,6 +162,7 @@ def test_live_over_a_stream(app: FastAPI, predictor: Predictor, microphone: Path
 
 
 def test_without_a_stream_the_recording_is_sent_in_the_end(app: FastAPI, microphone: Path) -> None:
+    drop_stream(app)
     with visit(app, microphone) as opened:
         opened.page.get_by_role("button", name="Record").click()
         expect(opened.page.locator("#source-facts")).to_have_text(A_WHILE)
@@ -155,6 +174,8 @@ def test_without_a_stream_the_recording_is_sent_in_the_end(app: FastAPI, microph
 
 
 def test_a_stream_that_refuses_is_done_without(app: FastAPI, microphone: Path) -> None:
+    drop_stream(app)
+
     @app.websocket("/stream")
     async def stream(socket: WebSocket) -> None:
         await socket.accept()
@@ -185,6 +206,8 @@ def test_keyboard_alone(app: FastAPI, recording: Path) -> None:
                     return
             pytest.fail(f"nothing called {name!r} can be reached")
 
+        # Before the key is pressed, as Chromium is told of it only in passing.
+        opened.page.on("filechooser", lambda _: None)
         go_to("Choose a file")
         with opened.page.expect_file_chooser() as chooser:
             keys.press("Enter")
@@ -225,8 +248,7 @@ def test_a_refusal_in_plain_words(app: FastAPI, tmp_path: Path) -> None:
 
 
 def test_a_token_is_asked_for_and_sent(app: FastAPI, recording: Path, tmp_path: Path) -> None:
-    tokens = Tokens(tmp_path / "state" / FILE)
-    secret = tokens.add("page")
+    secret = add_token(tmp_path / "state" / FILE, "page")
     with visit(app) as opened:
         for token in ("wrong", secret):
             opened.page.get_by_label("Access token", exact=True).fill(token)

@@ -2,10 +2,10 @@
 
 export const find = id => document.getElementById(id);
 
-/** Return an element with properties, and children (elements or text; null is left out). */
+/** Return an element with properties, and children (elements or text; null and false are left out). */
 export function make(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined && child !== ""));
+  element.append(...children.flat(Infinity).filter(child => ![null, undefined, false, ""].includes(child)));
   return element;
 }
 
