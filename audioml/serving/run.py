@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,8 @@ DEFAULT_PORT = 8000
 DRAIN_S = 10
 """For requests that are under way when the server is told to stop."""
 BACKLOG = 1024
+SWITCH_S = 0.001
+"""For which a thread may hold the interpreter while others wait for it: the event loop waits for those that predict."""
 WEBSOCKET_BYTES = 4_000_000
 """Of a message; more than `StreamLimits` allows, which says what was wrong before the connection ends."""
 
@@ -86,6 +90,10 @@ def serve(
             # Audio hardly gets smaller by it.
             ws_per_message_deflate=False,
         )
+        sys.setswitchinterval(SWITCH_S)
+        # What is there now stays to the end: looking through it for garbage would hold up answers.
+        gc.collect()
+        gc.freeze()
         if on_ready:
             on_ready(f"http://{_in_url(host)}:{port_of(listener)}", model)
         uvicorn.Server(config).run(sockets=[listener])
