@@ -14,6 +14,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -22,7 +23,7 @@ import audioml
 from audioml.errors import DecodeError
 from audioml.params import ServingParams
 from audioml.serving.answering import Answering, Reply
-from audioml.serving.gate import Gate
+from audioml.serving.gate import DOCS_FILES, Gate
 from audioml.serving.invocations import PARQUET, read_invocation
 from audioml.serving.live import LiveModels
 from audioml.serving.metrics import ServerMetrics
@@ -80,7 +81,16 @@ def create_app(
         await answering.close()
 
     primary = models.primary
-    app = FastAPI(title=primary.name, version=audioml.__version__, description="Served by audioml.", lifespan=lifespan)
+    # Its /docs asks no other host for anything.
+    app: FastAPI = FastAPIOffline(
+        title=primary.name,
+        version=audioml.__version__,
+        description="Served by audioml.",
+        lifespan=lifespan,
+        redoc_url=None,
+        static_url=DOCS_FILES,
+        favicon_url="static/icon.svg",
+    )
     app.state.answering = answering
     max_bytes = int(params.max_upload_mb * 1e6)
 

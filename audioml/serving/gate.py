@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OPEN = ("/health", "/static/")
+DOCS_FILES = "/docs-files"
+OPEN = ("/health", "/static/", DOCS_FILES + "/")
 """Paths that no token guards: what a load balancer asks, and the page that asks people for a token."""
 OPEN_PAGES = ("/", "/ping", "/docs", "/openapi.json", "/favicon.ico")
 BUSY_RETRY_S = 1.0

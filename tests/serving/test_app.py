@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,6 +143,14 @@ def test_unknown_routes_answer_in_the_same_form(client: TestClient) -> None:
         assert (response.status_code, response.json()["reason"]) == (status, reason)
         assert response.json()["request_id"] == response.headers["x-request-id"]
     assert response.headers["allow"] == "POST"
+
+
+def test_documentation_needs_no_other_host(client: TestClient) -> None:
+    page = client.get("/docs").text
+    files = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(files) == 3
+    assert all(client.get(file).status_code == 200 for file in files)
+    assert "//" not in "".join(files)
 
 
 def test_fault_shows_nothing_of_the_inside(tmp_path: Path) -> None:
