@@ -26,6 +26,7 @@ from audioml.serving.answering import Answering, Reply
 from audioml.serving.gate import DOCS_FILES, Gate
 from audioml.serving.invocations import PARQUET, read_invocation
 from audioml.serving.live import LiveModels
+from audioml.serving.logs import RequestLog
 from audioml.serving.metrics import ServerMetrics
 from audioml.serving.model import LoadedModel
 from audioml.serving.page import add_page
@@ -52,6 +53,7 @@ def create_app(
     params: ServingParams,
     tokens: Tokens,
     prediction_log: PredictionLog | None = None,
+    request_log: RequestLog | None = None,
 ) -> FastAPI:
     """Return the application that answers with what serves at the moment.
 
@@ -65,6 +67,8 @@ def create_app(
         Who may ask.
     prediction_log
         Where answers are written; None writes none.
+    request_log
+        Where a line is written for each request; None writes none.
 
     Every answer that is none is JSON with `reason` (one word), `detail` and `request_id`, and shows nothing of the
     server's inside.
@@ -79,6 +83,8 @@ def create_app(
         yield
         await asyncio.to_thread(models.close)
         await answering.close()
+        if request_log:
+            request_log.close()
 
     primary = models.primary
     # Its /docs asks no other host for anything.
@@ -182,6 +188,7 @@ def create_app(
         paths=paths,
         max_waiting_bytes=int(params.max_waiting_mb * 1e6),
         max_body_bytes=max_bytes,
+        log=request_log,
     )
     if params.cors_origins:
         app.add_middleware(

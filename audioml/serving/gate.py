@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from audioml.serving.logs import RequestLog
 from audioml.serving.metrics import ServerMetrics
 from audioml.serving.problems import REQUEST_ID, RefusalError
 from audioml.serving.tokens import Tokens
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-log = logging.getLogger(__name__)
 
 DOCS_FILES = "/docs-files"
 OPEN = ("/health", "/static/", DOCS_FILES + "/")
@@ -41,6 +39,8 @@ class Gate:
         Of the bodies of all requests that are not answered yet; further ones are refused.
     max_body_bytes
         What a body that does not state its length may have.
+    log
+        Gets a line a request; None writes none.
     """
 
     def __init__(
@@ -51,8 +51,9 @@ class Gate:
         paths: frozenset[str],
         max_waiting_bytes: int,
         max_body_bytes: int,
+        log: RequestLog | None = None,
     ) -> None:
-        self._app, self._tokens, self._metrics, self._paths = app, tokens, metrics, paths
+        self._app, self._tokens, self._metrics, self._paths, self._log = app, tokens, metrics, paths, log
         self._max_waiting_bytes, self._max_body_bytes = max_waiting_bytes, max_body_bytes
         self._waiting_bytes = 0
 
@@ -108,10 +109,9 @@ class Gate:
     ) -> None:
         named = path if path in self._paths else "other"
         self._metrics.count_request(named, status, seconds)
-        if log.isEnabledFor(logging.INFO):
+        if self._log:
             line = {"request_id": request_id, "method": method, "path": path, "status": status}
-            line |= {"ms": round(1000 * seconds, 3), **state.get("log", {})}
-            log.info("answered", extra={"fields": line})
+            self._log.add({**line, "ms": round(1000 * seconds, 3), **state.get("log", {})})
 
 
 def new_id() -> str:

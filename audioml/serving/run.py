@@ -69,7 +69,7 @@ def serve(
         import uvicorn
 
         from audioml.serving.app import create_app
-        from audioml.serving.logs import log_to_stderr
+        from audioml.serving.logs import RequestLog, log_to_stderr
         from audioml.serving.prediction_log import FOLDER, PredictionLog
         from audioml.serving.tokens import FILE, Tokens
 
@@ -77,7 +77,13 @@ def serve(
         log_to_stderr()
         log = PredictionLog(ctx.state / FOLDER, params.log_share, params.log_audio, params.log_days)
         models = LiveModels(ctx, model, reference, params)
-        app = create_app(models, params, Tokens(tokens or ctx.state / FILE), log if params.log_share else None)
+        app = create_app(
+            models,
+            params,
+            Tokens(tokens or ctx.state / FILE),
+            prediction_log=log if params.log_share else None,
+            request_log=RequestLog(),
+        )
         config = uvicorn.Config(
             app,
             log_config=None,

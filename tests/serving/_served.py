@@ -15,6 +15,7 @@ from audioml.params import ServingParams
 from audioml.registry.workspace import Elsewhere
 from audioml.serving.app import create_app
 from audioml.serving.live import LiveModels
+from audioml.serving.logs import RequestLog
 from audioml.serving.model import AudioPredictor, LoadedModel
 from audioml.serving.prediction_log import PredictionLog
 from audioml.serving.tokens import FILE, Tokens
@@ -37,9 +38,10 @@ def serve_app(
     predictor: AudioPredictor,
     log: PredictionLog | None = None,
     card: dict[str, Any] | None = None,
+    request_log: RequestLog | None = None,
     **params: Any,
 ) -> tuple[FastAPI, LiveModels]:
     """Return an application that serves `tones`, version 3, and what it serves; it does not look at any registry."""
     settings = ServingParams(poll_s=1e6, **params)
     models = LiveModels(Elsewhere(folder, "tones"), LoadedModel(predictor, "tones", 3, card), params=settings)
-    return create_app(models, settings, Tokens(folder / FILE), log), models
+    return create_app(models, settings, Tokens(folder / FILE), log, request_log), models

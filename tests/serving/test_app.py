@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import json
-import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import soundfile
 from fastapi.testclient import TestClient
 
 from audioml.inference.predictor import Predictor
+from audioml.serving.logs import RequestLog
 from audioml.serving.prediction_log import PredictionLog
 from audioml.serving.tokens import FILE, add_token, revoke_token
 from tests.serving._served import Saying, serve_app
@@ -310,16 +310,17 @@ def test_metrics_count_requests_and_answers(tmp_path: Path, predictor: Predictor
         assert line in text.splitlines()
 
 
-def test_log_has_ids_and_no_audio(
-    tmp_path: Path, predictor: Predictor, tone_wav: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    app, _ = serve_app(tmp_path, predictor)
-    with TestClient(app) as client, caplog.at_level(logging.INFO, "audioml.serving.gate"):
+def test_log_has_ids_and_no_audio(tmp_path: Path, predictor: Predictor, tone_wav: Any) -> None:
+    stream = io.StringIO()
+    app, _ = serve_app(tmp_path, predictor, request_log=RequestLog(stream))
+    with TestClient(app) as client:
         answer = client.post("/predict", content=tone_wav(200.0)).json()
-    (fields,) = [record.__dict__["fields"] for record in caplog.records if "fields" in record.__dict__]
-    assert fields["request_id"] == answer["request_id"]
-    assert fields | {"method": "POST", "path": "/predict", "status": 200, "version": 3, "recordings": 1} == fields
-    assert len(json.dumps(fields)) < 300
+        client.get("/nothing")
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert first["request_id"] == answer["request_id"]
+    assert first | {"method": "POST", "path": "/predict", "status": 200, "version": 3, "recordings": 1} == first
+    assert len(json.dumps(first)) < 300
+    assert (second["path"], second["status"]) == ("/nothing", 404)
 
 
 def test_predictions_are_logged(tmp_path: Path, predictor: Predictor, tone_wav: Any) -> None:
