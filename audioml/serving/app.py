@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,13 +17,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 
 import audioml
 from audioml.errors import DecodeError
 from audioml.params import ServingParams
 from audioml.serving.answering import Answering, Reply
-from audioml.serving.gate import DOCS_FILES, Gate
+from audioml.serving.gate import DOCS_FILES, Endpoint, Gate
 from audioml.serving.invocations import PARQUET, read_invocation
 from audioml.serving.live import LiveModels
 from audioml.serving.logs import RequestLog
@@ -45,7 +44,6 @@ BASE64_GROWTH = 1.4
 """Of bytes that are sent as base64 in JSON."""
 
 log = logging.getLogger(__name__)
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(
@@ -129,24 +127,25 @@ def create_app(
             _note(request, replies)
         return _json({"predictions": predictions})
 
-    _add_quick(
-        app,
+    quick = {
+        "/predict": _in_time(predict, params.timeout_s),
+        "/invocations": _in_time(invocations, params.timeout_s),
+    }
+    # The gate has them answer; these routes are for the interface's description.
+    app.post(
         "/predict",
-        _in_time(predict, params.timeout_s),
         summary="Predict on audio files",
         openapi_extra={"requestBody": PREDICT_BODY},
         response_model=Predicted,
         responses=describe_responses(400, 401, 408, 413, 422, 500, 503, 504),
-    )
-    _add_quick(
-        app,
+    )(quick["/predict"])
+    app.post(
         "/invocations",
-        _in_time(invocations, params.timeout_s),
         summary="Predict by MLflow's scoring protocol",
         openapi_extra={"requestBody": INVOCATIONS_BODY},
         response_model=Scored,
         responses=describe_responses(400, 401, 408, 413, 415, 500, 503, 504),
-    )
+    )(quick["/invocations"])
 
     @app.get("/health/live", summary="Does the server run")
     @app.get("/ping", include_in_schema=False)
@@ -188,6 +187,7 @@ def create_app(
         paths=paths,
         max_waiting_bytes=int(params.max_waiting_mb * 1e6),
         max_body_bytes=max_bytes,
+        quick=quick,
         log=request_log,
     )
     if params.cors_origins:
@@ -221,16 +221,6 @@ def _answer_problems(app: FastAPI) -> None:
         log.error("request %s failed; its traceback follows", request.state.request_id)
         detail = "The server failed; its log tells why, by this request_id."
         return RefusalError(500, "internal", detail).response(request.state.request_id)
-
-
-def _add_quick(app: FastAPI, path: str, endpoint: Endpoint, **documented: Any) -> None:
-    """Add a POST route that Starlette answers, and FastAPI describes.
-
-    FastAPI looks into what a route depends on at each request, which takes longer than all else around a prediction;
-    these routes depend on nothing.
-    """
-    app.router.routes.append(Route(path, endpoint, methods=["POST"], include_in_schema=False))
-    app.post(path, **documented)(endpoint)
 
 
 def _in_time(endpoint: Endpoint, seconds: float) -> Endpoint:
