@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audioml.audio.decode import Limits
+from audioml.audio.decode import AudioInfo, Limits
 from audioml.errors import DecodeError
+from audioml.inference.listener import Final
 from audioml.inference.predictor import Answer
 from audioml.params import ServingParams
 from audioml.serving.batching import Batcher, OverloadedError
-from audioml.serving.live import SHADOW, LiveModels
+from audioml.serving.live import PRIMARY, SHADOW, LiveModels
 from audioml.serving.metrics import ServerMetrics
 from audioml.serving.model import LoadedModel
 from audioml.serving.prediction_log import Logged, PredictionLog
 from audioml.serving.problems import RefusalError
-from audioml.units import samples_to_seconds
+from audioml.serving.stream_request import StreamRequest
+from audioml.units import samples_to_seconds, seconds_to_samples
 
 SHADOW_WAIT_S = 0.1
 """The shadow hears nothing while more work than this waits: it must cost the answers nothing."""
@@ -112,6 +114,19 @@ class Answering:
             if shadow:
                 self._ask_shadow(shadow, audio, answer.prediction)
         return [Reply(model, answer) for answer in answers]
+
+    def note_utterance(self, request_id: str, request: StreamRequest, final: Final, ms: float) -> None:
+        """Count and write down the last answer to an utterance of a live stream. Called in any thread."""
+        models, model = self.models.models, final.model
+        role = next((role for role, one in models.items() if one.version == model.version), PRIMARY)
+        seconds = final.end_s - final.start_s
+        self._metrics.predictions.labels(role, str(model.version)).inc()
+        self._metrics.audio_s.inc(seconds)
+        if self._log:
+            n_samples = seconds_to_samples(seconds, request.sample_rate)
+            info = AudioInfo("STREAM", request.format.upper(), request.sample_rate, 1, n_samples)
+            said = final.prediction
+            self._log.add(Logged(request_id, final.utterance, model.name, model.version, role, None, info, said, ms))
 
     async def _predict(self, model: LoadedModel, audio: bytes) -> Answer | DecodeError:
         try:

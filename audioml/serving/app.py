@@ -175,6 +175,7 @@ def create_app(
         StreamLimits(max_streams=params.max_streams, max_duration_s=params.max_stream_s),
         origins=params.cors_origins,
         allows=tokens.allow,
+        on_final=answering.note_utterance,
     )
     metrics.watch_value("audioml_streams", "Live streams that are open", lambda: streams.n_open)
     add_page(app, lambda: models.primary.card or _name(models.primary))

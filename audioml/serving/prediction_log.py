@@ -52,8 +52,9 @@ SCHEMA = pa.schema(
         "audio": pa.binary(),
     }
 )
-"""One row a recording that was answered: `file` counts those of one request from 0, `sha256` is of the file's bytes
-(the `clip_id` of a manifest), `prediction` is JSON, and `audio` is null unless the params say that audio is kept."""
+"""One row a recording, or an utterance of a live stream, that was answered: `file` counts recordings of one request
+from 0 and utterances from 1, `sha256` is of the file's bytes (the `clip_id` of a manifest), `prediction` is JSON, and
+`audio` is null unless the params say that audio is kept. An utterance has neither hash nor bytes."""
 LOOK_S = 0.05
 """Seconds between two looks for rows: many rows at once would keep answers waiting."""
 FLUSH_S = 30.0
@@ -73,7 +74,8 @@ class Logged:
     model: str
     version: int
     role: str
-    audio: bytes
+    audio: bytes | None
+    """The file; None for an utterance of a live stream."""
     info: AudioInfo
     prediction: dict[str, Any]
     ms: float
@@ -136,7 +138,7 @@ class PredictionLog:
             while self._rows:
                 at_s, row = self._rows.popleft()
                 rows.append(self._describe(at_s, row))
-                n_bytes += len(row.audio) if self._keep_audio else 0
+                n_bytes += len(row.audio or b"") if self._keep_audio else 0
                 if len(rows) >= FLUSH_ROWS or n_bytes >= FLUSH_BYTES:
                     self._flush(rows)
                     rows, n_bytes, written = [], 0, time.monotonic()
@@ -166,12 +168,12 @@ class PredictionLog:
             row.model,
             row.version,
             row.role,
-            hash_bytes(row.audio),
+            None if row.audio is None else hash_bytes(row.audio),
             f"{info.format} {info.subtype}",
             info.sample_rate,
             info.channels,
             samples_to_seconds(info.n_samples, info.sample_rate),
-            len(row.audio),
+            None if row.audio is None else len(row.audio),
             orjson.dumps(row.prediction).decode(),
             row.ms,
             row.audio if self._keep_audio else None,

@@ -7,13 +7,14 @@ import os
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from fastapi import FastAPI, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from audioml.errors import DecodeError
 from audioml.inference.activity import EndPointing
-from audioml.inference.listener import Listener
+from audioml.inference.listener import Final, Listener
 from audioml.serving.model import LoadedModel
 from audioml.serving.stream_request import (
     INTERNAL,
@@ -22,6 +23,7 @@ from audioml.serving.stream_request import (
     TRY_AGAIN_LATER,
     StreamError,
     StreamLimits,
+    StreamRequest,
     parse_request,
 )
 from audioml.serving.stream_session import Session, write_json
@@ -30,6 +32,7 @@ SUBPROTOCOL, TOKEN_PREFIX = "audioml", "bearer."
 """A browser that shows a token offers both, and wants one of them taken."""
 
 log = logging.getLogger(__name__)
+OnFinal = Callable[[str, StreamRequest, Final, float], None]
 
 
 class Streams:
@@ -47,6 +50,8 @@ class Streams:
         Pages of other hosts that may open streams, such as https://example.org.
     allows
         Told the access token of a client, or None, and asked whether it may open a stream; None lets everyone in.
+    on_final
+        Called in a thread with the id of a stream, what its client asked, each last answer and its milliseconds.
     """
 
     def __init__(
@@ -56,7 +61,9 @@ class Streams:
         end_pointing: EndPointing | None = None,
         origins: Sequence[str] = (),
         allows: Callable[[str | None], bool] | None = None,
+        on_final: OnFinal = lambda *_: None,
     ) -> None:
+        self._on_final = on_final
         self.n_open = 0
         """Streams that are open now."""
         self._current, self._limits = current, limits or StreamLimits()
@@ -99,7 +106,8 @@ class Streams:
         self.n_open += 1
         try:
             listener = Listener(self._current, request.sample_rate, self._end_pointing, whole=not request.endpoint)
-            await Session(websocket, request, listener, limits, self._pool).run(self._current(), request_id)
+            on_final = partial(self._on_final, request_id, request)
+            await Session(websocket, request, listener, limits, self._pool, on_final).run(self._current(), request_id)
         finally:
             self.n_open -= 1
 
@@ -118,9 +126,10 @@ def add_stream(
     end_pointing: EndPointing | None = None,
     origins: Sequence[str] = (),
     allows: Callable[[str | None], bool] | None = None,
+    on_final: OnFinal = lambda *_: None,
 ) -> Streams:
     """Add the route /stream to an application, and return its streams. The parameters are those of `Streams`."""
-    streams = Streams(current, limits, end_pointing, origins, allows)
+    streams = Streams(current, limits, end_pointing, origins, allows, on_final)
     app.add_api_websocket_route("/stream", streams.answer)
     return streams
 

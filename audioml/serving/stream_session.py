@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from audioml.inference.listener import Event, Listener, Partial, Work, do_work
+from audioml.inference.listener import Event, Final, Listener, Partial, Work, do_work
 from audioml.inference.utterance import Model
 from audioml.serving.stream_request import (
     INVALID_DATA,
@@ -42,6 +43,8 @@ class Session:
         Hears it.
     pool
         Where decoding and models run.
+    on_final
+        Called in a thread with each last answer and the milliseconds that it took.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class Session:
         listener: Listener,
         limits: StreamLimits,
         pool: ThreadPoolExecutor,
+        on_final: Callable[[Final, float], None] = lambda *_: None,
     ) -> None:
+        self._on_final = on_final
         self._websocket, self._request, self._limits, self._pool = websocket, request, limits, pool
         self._decoder, self._listener = request.make_decoder(), listener
         self._part = int(PART_S * request.sample_rate)
@@ -140,8 +145,35 @@ class Session:
             waiting, self._waiting = self._waiting, []
             self._room.set()
             if waiting:
-                for answer in await loop.run_in_executor(self._pool, _answer, waiting):
+                for answer in await loop.run_in_executor(self._pool, self._answer, waiting):
                     await self._websocket.send_text(answer)
+
+    def _answer(self, waiting: list[tuple[float, list[Work]]]) -> list[str]:
+        """Do the work of some messages; return the answers that are to be sent. In a thread."""
+        answers = []
+        for came_s, work in waiting:
+            started_s = time.perf_counter()
+            answers += [self._write_event(event, came_s, started_s) for event in do_work(work)]
+        return answers
+
+    def _write_event(self, event: Event, came_s: float, started_s: float) -> str:
+        content = {"utterance": event.utterance, "start_s": event.start_s}
+        if isinstance(event, Partial):
+            return write_json({"type": "partial", **content, "heard_s": event.heard_s, **event.prediction})
+        model = event.model
+        now_s = time.perf_counter()
+        timing_ms = {"wait": _ms(came_s, started_s), "predict": _ms(started_s, now_s), "total": _ms(came_s, now_s)}
+        self._on_final(event, timing_ms["total"])
+        return write_json(
+            {
+                "type": "final",
+                **content,
+                "end_s": event.end_s,
+                **event.prediction,
+                "model": {"name": model.name, "version": model.version},
+                "timing_ms": timing_ms,
+            }
+        )
 
     async def _send(self, **content: Any) -> None:
         await self._websocket.send_text(write_json(content))
@@ -157,34 +189,6 @@ def _check_end(text: str) -> None:
     if not isinstance(content, dict) or content.get("type") != "end":
         detail = 'A text message other than {"type": "end"}. Send audio in binary messages.'
         raise StreamError(UNSUPPORTED_DATA, "unknown_message", detail)
-
-
-def _answer(waiting: list[tuple[float, list[Work]]]) -> list[str]:
-    """Do the work of some messages; return the answers that are to be sent. In a thread."""
-    answers = []
-    for came_s, work in waiting:
-        started_s = time.perf_counter()
-        answers += [_write_event(event, came_s, started_s) for event in do_work(work)]
-    return answers
-
-
-def _write_event(event: Event, came_s: float, started_s: float) -> str:
-    content = {"utterance": event.utterance, "start_s": event.start_s}
-    if isinstance(event, Partial):
-        return write_json({"type": "partial", **content, "heard_s": event.heard_s, **event.prediction})
-    model = event.model
-    now_s = time.perf_counter()
-    timing_ms = {"wait": _ms(came_s, started_s), "predict": _ms(started_s, now_s), "total": _ms(came_s, now_s)}
-    return write_json(
-        {
-            "type": "final",
-            **content,
-            "end_s": event.end_s,
-            **event.prediction,
-            "model": {"name": model.name, "version": model.version},
-            "timing_ms": timing_ms,
-        }
-    )
 
 
 def write_json(content: dict[str, Any]) -> str:

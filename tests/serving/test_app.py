@@ -333,6 +333,22 @@ def test_predictions_are_logged(tmp_path: Path, predictor: Predictor, tone_wav: 
     assert sorted(json.loads(text)["label"] for text in rows["prediction"]) == ["high", "low"]
 
 
+def test_utterances_of_streams_are_logged(tmp_path: Path, predictor: Predictor, tone_wav: Any) -> None:
+    app, _ = serve_app(tmp_path / "state", predictor, PredictionLog(tmp_path / "log"))
+    with TestClient(app) as client, client.websocket_connect("/stream?sample_rate=8000&endpoint=false") as stream:
+        ready = stream.receive_json()
+        stream.send_bytes(tone_wav(200.0)[44:])
+        stream.send_json({"type": "end"})
+        final = next(message for message in iter(stream.receive_json, None) if message["type"] == "final")
+        assert stream.receive_json()["type"] == "end"
+        text = client.get("/metrics").text
+    assert 'audioml_predictions_total{role="primary",version="3"} 1.0' in text.splitlines()
+    (row,) = pd.read_parquet(tmp_path / "log").to_dict("records")
+    assert (row["request_id"], row["file"], row["version"]) == (ready["request_id"], final["utterance"], 3)
+    assert (row["format"], row["duration_s"], row["sha256"]) == ("STREAM PCM16", 0.5, None)
+    assert json.loads(row["prediction"])["label"] == final["label"] == "low"
+
+
 class TestInvocations:
     """MLflow's protocol; `tests/serving/test_run.py` asks with MLflow's own client."""
 
