@@ -38,6 +38,13 @@ def whole_files(seed: int = 0) -> list[bytes]:
     return files
 
 
+class Stream(NamedTuple):
+    """What is sent to `/stream`."""
+
+    query: str
+    messages: list[bytes | str]
+
+
 class Breaker:
     """Draws broken recordings and requests; equal seeds draw equal ones."""
 
@@ -71,6 +78,34 @@ class Breaker:
             self._invocation,
         )
         return self._random.choice(ways)()
+
+    def stream(self) -> Stream:
+        """Return a live stream whose query or messages are broken, or that holds noise; it ends or breaks off."""
+        pick = self._random.choice
+        form = pick(("pcm16", "pcm16", "opus", "mp3", ""))
+        rate = pick(("16000", "8000", "48000", "0", "-1", "1e9", "nan", "x", ""))
+        query = pick(
+            (f"sample_rate={rate}&format={form}", f"format={form}", "", "sample_rate=8000&endpoint=false", "%00=&&")
+        )
+        samples = (np.array([self._random.gauss(0, pick((0, 0.01, 0.3))) for _ in range(2000)]) * 32767).clip(
+            -32768, 32767
+        )
+        messages: list[bytes | str] = [
+            pick(
+                (
+                    samples.astype("<i2").tobytes(),
+                    self._random.randbytes(self._random.randrange(400)),
+                    b"",
+                    b"x",
+                    '{"type": "end"}',
+                    "{",
+                    "[" * 3000,
+                    '{"type": 1}',
+                )
+            )
+            for _ in range(self._random.randrange(6))
+        ]
+        return Stream(query, messages + pick(([], ['{"type": "end"}'])))
 
     def _cut(self) -> bytes:
         data = self._random.choice(self._files)

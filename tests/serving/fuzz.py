@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import collections
 import http.client
+import json
 import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.serving._broken_audio import Breaker, whole_files
 
@@ -41,8 +45,11 @@ def _send(address: str, process: psutil.Process, seconds: float) -> None:
     breaker, statuses, memory = Breaker(seed=1), collections.Counter[int](), list[tuple[float, float]]()
     start = time.monotonic()
     last = start
-    connection = http.client.HTTPConnection(address, timeout=60)
+    connection, streams = http.client.HTTPConnection(address, timeout=60), 0
     while (now := time.monotonic()) < start + seconds:
+        if statuses.total() % 5 == 0:
+            _stream(address, breaker)
+            streams += 1
         request = breaker.request()
         connection.request("POST", request.path, request.body, {"Content-Type": request.content_type})
         response = connection.getresponse()
@@ -53,7 +60,9 @@ def _send(address: str, process: psutil.Process, seconds: float) -> None:
         if now >= last + REPORT_S:
             last = now
             memory.append((now, process.memory_info().rss / 2**20))
-            sys.stdout.write(f"{now - start:5.0f} s, {statuses.total()} requests, {memory[-1][1]:.0f} MiB\n")
+            sys.stdout.write(
+                f"{now - start:5.0f} s, {statuses.total()} requests, {streams} streams, {memory[-1][1]:.0f} MiB\n"
+            )
             sys.stdout.flush()
     connection.request("POST", "/predict", whole_files()[0])
     assert connection.getresponse().status == 200, "a whole recording is not answered any more"
@@ -61,6 +70,17 @@ def _send(address: str, process: psutil.Process, seconds: float) -> None:
     sys.stdout.write(f"statuses: {dict(sorted(statuses.items()))}; memory {[round(mib) for _, mib in memory]} MiB\n")
     if later and later[-1] - later[0] > MAX_GROWTH_MIB:
         sys.exit(f"memory grew by {later[-1] - later[0]:.0f} MiB in the second half")
+
+
+def _stream(address: str, breaker: Breaker) -> None:
+    asked = breaker.stream()
+    with suppress(ConnectionClosed, TimeoutError), connect(f"ws://{address}/stream?{asked.query}") as stream:
+        for message in asked.messages:
+            stream.send(message)
+        while True:
+            content = json.loads(stream.recv(timeout=60 if asked.messages[-1:] == ['{"type": "end"}'] else 0.01))
+            if content.get("reason") == "internal":
+                sys.exit(f"a stream failed: {asked.query}, {[message[:50] for message in asked.messages]!r}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@ from __future__ import annotations
 import base64
 import collections
 import io
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,12 +14,14 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.testclient import WebSocketTestSession
 
 from audioml.inference.predictor import Predictor
 from tests.serving._broken_audio import Breaker, whole_files
 from tests.serving._served import serve_app
 
 REQUESTS = 1500
+STREAMS = 300
 EXAMPLES = 40
 
 
@@ -53,6 +57,36 @@ def test_broken_requests_are_refused_and_the_next_is_answered(client: TestClient
     # All kinds of refusals are met, and broken recordings that still hold sound are answered.
     assert set(statuses) == {200, 400, 413, 415, 422}
     assert client.post("/predict", content=whole_files()[0]).status_code == 200
+
+
+def test_broken_streams_end_with_a_reason_and_the_next_is_heard(client: TestClient) -> None:
+    breaker, ends = Breaker(seed=0), collections.Counter[int]()
+    for _ in range(STREAMS):
+        asked = breaker.stream()
+        with client.websocket_connect(f"/stream?{asked.query}") as stream:
+            for message in asked.messages:
+                stream.send_bytes(message) if isinstance(message, bytes) else stream.send_text(message)
+            if asked.messages and asked.messages[-1] == '{"type": "end"}':
+                *_, last = _messages_until_close(stream)
+                assert last["type"] == "close"
+                ends[last["code"]] += 1
+    # Ended as asked; wrong kind of data; damaged data; not taken.
+    assert set(ends) == {1000, 1003, 1007, 1008}
+    with client.websocket_connect("/stream?sample_rate=8000&endpoint=false") as stream:
+        stream.send_bytes(bytes(8000))
+        stream.send_text('{"type": "end"}')
+        assert [message["type"] for message in _messages_until_close(stream)][-3:] == ["final", "end", "close"]
+
+
+def _messages_until_close(stream: WebSocketTestSession) -> Iterator[dict[str, Any]]:
+    while True:
+        message = stream.receive()
+        if message["type"] == "websocket.close":
+            yield {"type": "close", "code": message["code"]}
+            return
+        content = json.loads(message["text"])
+        assert content["type"] != "error" or content["reason"] != "internal", content
+        yield content
 
 
 def test_answers_are_as_the_documentation_says(client: TestClient, app: FastAPI) -> None:
