@@ -2,12 +2,22 @@ import itertools
 import subprocess
 import sys
 
-import librosa
 import numpy as np
 import pytest
 
 from audioml.audio.synthesize import SAMPLE_RATE, speak, synthesize, text_to_phonemes, voice_variants
 from audioml.errors import SourceError
+
+
+def median_pitch(speech: np.ndarray) -> float:
+    """In Hz, by the highest peak of the autocorrelation between 50 and 500 Hz, over loud frames of 40 ms."""
+    frames = np.lib.stride_tricks.sliding_window_view(speech.astype(float), int(0.04 * SAMPLE_RATE))[::256]
+    loud = frames[frames.std(axis=1) > 0.3 * frames.std(axis=1).max()]
+    spectra = np.fft.rfft(loud, 2 * frames.shape[1])
+    correlations = np.fft.irfft(np.abs(spectra) ** 2)
+    shortest = SAMPLE_RATE // 500
+    lags = shortest + correlations[:, shortest : SAMPLE_RATE // 50].argmax(axis=1)
+    return float(np.median(SAMPLE_RATE / lags))
 
 
 def test_speaks():
@@ -39,8 +49,7 @@ def test_rate_and_pitch():
     assert len(synthesize("hello world", rate_wpm=300)) < 0.8 * len(synthesize("hello world", rate_wpm=120))
     pitches = []
     for pitch in (10, 90):
-        speech = synthesize("no no no", pitch=pitch).astype(np.float32) / 32768
-        pitches.append(np.median(librosa.yin(speech, fmin=50, fmax=500, sr=SAMPLE_RATE)))
+        pitches.append(median_pitch(synthesize("no no no", pitch=pitch)))
     assert pitches[1] > 1.3 * pitches[0]
 
 

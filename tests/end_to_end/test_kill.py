@@ -96,20 +96,32 @@ def temporary_files(workspace: Path) -> list[Path]:
     return [path for folder in ("data", "features", ".audioml") for path in (workspace / folder).rglob("*.tmp")]
 
 
-def kill_at_random(process: subprocess.Popen[bytes], after_s: float, workers_only: bool) -> bool:
-    """After so many seconds kill -9 the whole group, or one worker process; tell whether there was one to kill."""
+def count_outputs(workspace: Path) -> int:
+    """Count what two steps have written so far; files may come and go meanwhile."""
+    folders = ("data", "features", ".audioml/ingest", ".audioml/featurize")
+    return sum(len(names) for folder in folders for _, _, names in os.walk(workspace / folder))
+
+
+def find_workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     try:
-        process.wait(timeout=after_s)
-    except subprocess.TimeoutExpired:
-        if not workers_only:
+        children = psutil.Process(process.pid).children(recursive=True)
+        return [child for child in children if "forkserver" in " ".join(child.cmdline())]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill_after(process: subprocess.Popen[bytes], workspace: Path, enough: int, workers_only: bool) -> bool:
+    """As soon as there are enough outputs kill -9 the whole group, or one worker; tell whether there was one to kill."""
+    while process.poll() is None:
+        if count_outputs(workspace) < enough or (workers_only and not find_workers(process)):
+            time.sleep(0.005)
+        elif workers_only:
+            for worker in find_workers(process)[-1:]:
+                worker.kill()
+                return True
+        else:
             os.killpg(process.pid, signal.SIGKILL)
             return True
-        workers = [
-            p for p in psutil.Process(process.pid).children(recursive=True) if "forkserver" in " ".join(p.cmdline())
-        ]
-        for worker in workers[-1:]:
-            worker.kill()
-        return bool(workers)
     return False
 
 
@@ -120,26 +132,26 @@ def test_killed_at_random_moments_it_ends_as_an_undisturbed_run(fsdd_dir, tmp_pa
 
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(template, undisturbed, symlinks=True)
-    start = time.monotonic()
     run_command(*BOTH_STEPS, cwd=undisturbed)
-    duration_s = time.monotonic() - start
     expected = all_files(undisturbed)
     assert sum(name.endswith(".arrow") for name in expected) >= 20
 
     chance = random.Random(0)
-    hits = 0
-    for attempt in range(KILLS):
+    hits = attempt = 0
+    while hits < KILLS:
+        assert attempt < 3 * KILLS, "most runs had ended before they could be killed"
         killed = tmp_path / f"killed{attempt}"
         shutil.copytree(template, killed, symlinks=True)
         process = subprocess.Popen(
             BOTH_STEPS, cwd=killed, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL
         )
         workers_only = attempt % 2 == 1
-        hits += kill_at_random(process, chance.uniform(0.2, 0.95) * duration_s, workers_only)
+        enough = chance.randrange(1, int(0.9 * count_outputs(undisturbed)))
+        hits += kill_after(process, killed, enough, workers_only)
         status = process.wait()
         assert not workers_only or status == 0, "a run survives the death of a worker"
         run_command(*BOTH_STEPS, cwd=killed)
         assert all_files(killed) == expected
         assert temporary_files(killed) == []
         shutil.rmtree(killed)
-    assert hits > KILLS / 2
+        attempt += 1
