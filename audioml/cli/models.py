@@ -1,4 +1,4 @@
-"""Commands on the registered model of a workspace: `audioml models list`, `compare`, `promote`."""
+"""Commands on the registered model of a workspace: list and compare its versions, and decide which is champion."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from audioml.cli._output import out, print_json, print_table
 from audioml.pipeline.context import Context
 
 app = typer.Typer(
-    help="List, compare and promote the versions of the workspace's model.",
+    help="List and compare the versions of the workspace's model, and decide which is champion.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+By = Annotated[str, typer.Option(help="Who wants it; kept in the history.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
 Version = Annotated[int | None, typer.Argument(help="Number of a version.", show_default="the challenger")]
 
 
 @app.command("list")
 def list_versions(workspace: Workspace = Path(), as_json: AsJson = False) -> None:
-    """Show all versions, newest first: aliases, data, and who promoted them.
+    """Show all versions, newest first: aliases, data, and what was decided about them.
 
     Example: `audioml models list`
     """
@@ -34,10 +36,10 @@ def list_versions(workspace: Workspace = Path(), as_json: AsJson = False) -> Non
         print_json([asdict(candidate) for candidate in candidates])
         return
     rows = [
-        (str(c.version), ", ".join(c.aliases), c.created, c.dataset_digest[:8], _describe_promotions(c.promotions))
+        (str(c.version), ", ".join(c.aliases), c.created, c.dataset_digest[:8], _describe_events(c.history))
         for c in candidates
     ]
-    print_table(("version", "aliases", "registered", "dataset", "promoted"), rows)
+    print_table(("version", "aliases", "registered", "dataset", "decided"), rows)
 
 
 @app.command()
@@ -46,9 +48,9 @@ def compare(version: Version = None, workspace: Workspace = Path(), as_json: AsJ
 
     Example: `audioml models compare`
     """
-    from audioml.registry import promotion
+    from audioml.registry import comparison
 
-    found = promotion.compare(Context.load(workspace), version)
+    found = comparison.compare(Context.load(workspace), version)
     if as_json:
         print_json(found)
         return
@@ -67,11 +69,11 @@ def compare(version: Version = None, workspace: Workspace = Path(), as_json: AsJ
 
 @app.command()
 def promote(
-    by: Annotated[str, typer.Option(help="Who wants it; kept with the version.")],
-    reason: Annotated[str, typer.Option(help="Why; kept with the version.")],
+    by: By,
+    reason: Reason,
     version: Version = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also if it is worse than the champion, or can't be compared with it.")
+        bool, typer.Option("--force", help="Also if it is worse than the champion, was rejected or can't be compared.")
     ] = False,
     instead_of: Annotated[
         int | None, typer.Option(help="Only if this version is champion now; 0 for none.", show_default="any")
@@ -96,6 +98,69 @@ def promote(
         out.print(f"Version {answer['challenger']['version']} of {answer['model']} is champion now.", markup=False)
 
 
+@app.command()
+def reject(by: By, reason: Reason, version: Version = None, workspace: Workspace = Path()) -> None:
+    """Say that the challenger, or another version, shall not become champion.
+
+    Example: `audioml models reject --by ann --reason "does not hear children"`
+    """
+    from audioml.registry import promotion
+
+    event = promotion.reject(Context.load(workspace), version, by=by, reason=reason)
+    out.print(f"Version {event.version} is rejected.", markup=False)
+
+
+@app.command()
+def rollback(
+    by: By,
+    reason: Reason,
+    to: Annotated[
+        int | None, typer.Option(help="Number of an earlier champion.", show_default="the one before")
+    ] = None,
+    workspace: Workspace = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Make the champion before the present one champion again.
+
+    Running servers follow without a failed request. The version that is left is not promoted again without `--force`.
+
+    Example: `audioml models rollback --by ann --reason "misses alarms at night"`
+    """
+    from audioml.registry import promotion
+
+    event = promotion.rollback(Context.load(workspace), to, by=by, reason=reason)
+    if as_json:
+        print_json(asdict(event))
+        return
+    out.print(f"Version {event.version} is champion again, in place of version {event.champion_before}.", markup=False)
+
+
+@app.command()
+def history(workspace: Workspace = Path(), as_json: AsJson = False) -> None:
+    """Show who made which version champion, when and why, oldest first.
+
+    Example: `audioml models history`
+    """
+    from audioml.registry import promotion
+
+    events = promotion.list_events(Context.load(workspace))
+    if as_json:
+        print_json([asdict(event) for event in events])
+        return
+    rows = [
+        (
+            event.time[:19],
+            f"version {event.version} {event.action}{' by force' if event.forced else ''}",
+            str(event.champion_before or ""),
+            event.by,
+            event.reason,
+            event.outcome or "under way",
+        )
+        for event in events
+    ]
+    print_table(("time", "what", "champion before", "by", "why", "outcome"), rows)
+
+
 def _print_paired(paired: dict[str, Any]) -> None:
     """Say which clips were gained and lost, by their paths."""
     for name in ("gained", "lost"):
@@ -105,8 +170,8 @@ def _print_paired(paired: dict[str, Any]) -> None:
             out.print(f"{name.capitalize()}: {shown}", markup=False, soft_wrap=True)
 
 
-def _describe_promotions(promotions: tuple[dict[str, Any], ...]) -> str:
-    return "\n".join(f"{p['time'][:19]} by {p['by']}: {p['reason']}" for p in promotions)
+def _describe_events(events: tuple[dict[str, Any], ...]) -> str:
+    return "\n".join(f"{e['time'][:19]} {e['action']} by {e['by']}: {e['reason']}" for e in events)
 
 
 def _figure(value: float | None) -> str:

@@ -1,49 +1,16 @@
-"""Which version is champion: compare the challenger with it, and move the alias, with who, when and why."""
+"""Which version is champion: promote the challenger, reject it, or go back; with who, when and why for ever."""
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
-from audioml.errors import AudiomlError, RegistryError, ServiceError
-from audioml.plugins import load_plugin
-from audioml.registry.lineage import DATASET_TAG
-from audioml.registry.paired import compare_versions
-from audioml.registry.tracking import mlflow_url, tracking
-from audioml.registry.versions import CHALLENGER, CHAMPION, METRIC_PREFIX, find_model, resolve
+from audioml.errors import RegistryError
+from audioml.registry.comparison import Candidate, compare_with_champion, describe_version
+from audioml.registry.history import Event, add_event, read_history
+from audioml.registry.tracking import tracking
+from audioml.registry.versions import CHALLENGER, CHAMPION, find_model, resolve
 from audioml.registry.workspace import Workspace
-from audioml.tasks._outputs import primary_of
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
-
-PROMOTION_TAG = "audioml.promotion."
-"""Before the time of a promotion; the tag holds who, why, and which version was champion. Never overwritten."""
-TEST = "test_"
-"""Metrics of the test set are registered under their names with this before them."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A version as it stands for promotion."""
-
-    version: int
-    aliases: tuple[str, ...]
-    run_id: str
-    created: str
-    """ISO 8601, in UTC."""
-    dataset_digest: str
-    """MD5 of the manifest that it was trained and measured on."""
-    metrics: dict[str, float]
-    run_url: str
-    """Page of the run that trained it; empty where MLflow is no web server."""
-    version_url: str
-    promotions: tuple[dict[str, Any], ...]
-    """Each time that it became champion: time, by, reason, the champion before, forced. Oldest first."""
 
 
 def list_candidates(ctx: Workspace) -> list[Candidate]:
@@ -59,34 +26,28 @@ def list_candidates(ctx: Workspace) -> list[Candidate]:
     with tracking(ctx) as uri:
         client = mlflow.MlflowClient()
         find_model(client, ctx.model_name)
+        events = read_history(client, ctx.model_name)
         found = client.search_model_versions(f"name = '{ctx.model_name}'")
         numbers = sorted((int(version.version) for version in found), reverse=True)
         # A search does not say which aliases a version has.
-        return [_describe(client.get_model_version(ctx.model_name, str(number)), uri) for number in numbers]
+        versions = [client.get_model_version(ctx.model_name, str(number)) for number in numbers]
+        return [describe_version(version, uri, events) for version in versions]
 
 
-def compare(ctx: Workspace, version: int | None = None) -> dict[str, Any]:
-    """Compare the challenger of the workspace's model, or another version, with the champion.
+def list_events(ctx: Workspace) -> list[Event]:
+    """Return the history of the workspace's model, oldest first.
 
-    Returns
-    -------
-    dict
-        JSON values:
-
-        - `challenger`, `champion`: a `Candidate` each, or None
-        - `primary`: the metric that decides; `higher_is_better`: its direction
-        - `metrics`: a row (name, challenger's value, champion's value) for each metric, the primary one first, those
-          of single labels last
-        - `better`: challenger, champion or equal, by the primary metric on the same clips, or else as registered; None
-          where one of them lacks it
-        - `paired`: both on the test clips here, as `audioml.registry.paired.compare_versions` finds it; None where
-          that can't be done, and `not_paired` says why not. Where it is there, it decides
-        - `same_dataset`: whether both were measured on one dataset; `same_test_set`: whether it was split the same
-          way too; None where that is not known
-        - `promotable`: whether the challenger would be promoted without force; `reason`: why, or why not
+    Raises
+    ------
+    RegistryError
+        When no version is registered, or the history was changed behind the registry's back.
     """
-    with tracking(ctx) as uri:
-        return _compare(ctx, version, uri)
+    import mlflow
+
+    with tracking(ctx):
+        client = mlflow.MlflowClient()
+        find_model(client, ctx.model_name)
+        return read_history(client, ctx.model_name)
 
 
 def promote(
@@ -100,9 +61,6 @@ def promote(
 ) -> dict[str, Any]:
     """Make the challenger, or another version, the champion of the workspace's model.
 
-    Who, when and why is kept as a tag of the version, which no later promotion overwrites. It is written before
-    the alias moves, so that no champion is without it.
-
     Parameters
     ----------
     ctx
@@ -112,27 +70,29 @@ def promote(
     by, reason
         Who wants it, and why; both are kept.
     force
-        Also if it is worse than the champion, or can't be compared with it.
+        Also if it is worse than the champion, can't be compared with it, or was rejected. The history says so.
     instead_of
         The version that must be champion now, 0 for none, as whoever decided saw it. None does not look.
 
     Returns
     -------
     dict
-        What `compare` said before, and `promoted`: False when the version is champion already.
+        What `audioml.registry.comparison.compare` said before, and `promoted`: False when the version is champion
+        already; else `promotion`: the fields of `Event`.
 
     Raises
     ------
     RegistryError
-        When there is no such version, it is worse than the champion and `force` is not set, or another one than
-        `instead_of` is champion.
+        When there is no such version, it is worse than the champion or was rejected and `force` is not set, another one
+        than `instead_of` is champion, or somebody else moved the champion meanwhile.
     """
     import mlflow
 
-    if not by.strip() or not reason.strip():
-        raise RegistryError("A promotion needs to say who wants it and why. Give both, such as: --by ann --reason …")
+    _check_said(by, reason, "A promotion")
     with tracking(ctx) as uri:
-        comparison = _compare(ctx, version, uri)
+        client = mlflow.MlflowClient()
+        events = read_history(client, ctx.model_name)
+        comparison = compare_with_champion(ctx, version, uri, events)
         challenger, champion = comparison["challenger"], comparison["champion"]
         if challenger is None:
             raise RegistryError(f"{comparison['reason']} Make one with: audioml run register")
@@ -146,173 +106,79 @@ def promote(
             )
         if not comparison["promotable"] and not force:
             raise RegistryError(f"{comparison['reason']} To promote it all the same: --force")
-        now = datetime.now(UTC)
-        record = {
-            "time": now.isoformat(timespec="microseconds"),
-            "by": by,
-            "reason": reason,
-            "champion_before": champion and champion["version"],
-            "forced": not comparison["promotable"],
-        }
-        client, number = mlflow.MlflowClient(), str(challenger["version"])
-        key = f"{PROMOTION_TAG}{now:%Y%m%dT%H%M%S.%fZ}"
-        client.set_model_version_tag(ctx.model_name, number, key, json.dumps(record, ensure_ascii=False))
-        client.set_registered_model_alias(ctx.model_name, CHAMPION, number)
-        return comparison | {"promoted": True, "promotion": record}
+        forced = not comparison["promotable"]
+        event = add_event(client, ctx, events, "promoted", challenger["version"], by=by, reason=reason, forced=forced)
+        return comparison | {"promoted": True, "promotion": asdict(event)}
 
 
-def _compare(ctx: Workspace, version: int | None, uri: str) -> dict[str, Any]:
+def reject(ctx: Workspace, version: int | None = None, *, by: str, reason: str) -> Event:
+    """Say that the challenger, or another version, shall not become champion, and take its alias `challenger`.
+
+    Raises
+    ------
+    RegistryError
+        When there is no such version, it is champion, or somebody else decided meanwhile.
+    """
     import mlflow
 
-    client = mlflow.MlflowClient()
-    challenger = _find(client, ctx, str(version) if version is not None else CHALLENGER, uri)
-    champion = _find(client, ctx, CHAMPION, uri) if challenger else None
-    task = load_plugin("tasks", ctx.params.task.name)
-    higher_is_better: bool = getattr(task, "HIGHER_IS_BETTER", True)
-    primary = TEST + primary_of(task, ctx.params.plugin_section("tasks"))
-    better = same_test_set = paired = None
-    not_paired = ""
-    if challenger and champion and challenger.version != champion.version:
-        paired, not_paired = _compare_paired(ctx, challenger, champion)
-    if challenger and champion:
-        figures = _figures(challenger, champion, primary, paired)
-        better = _which_is_better(*figures, higher_is_better)
-        same_test_set = _has_same_test_set(client, challenger, champion)
-    promotable, reason = _judge(ctx.model_name, challenger, champion, primary, better, paired)
-    digests = [c.dataset_digest for c in (challenger, champion) if c and c.dataset_digest]
-    if same_test_set is False and paired:
-        reason += " The champion was trained with another split or other data, and may know some of these clips."
-    elif same_test_set is False:
-        reason += " They were measured on different test sets."
-    return {
-        "model": ctx.model_name,
-        "primary": primary,
-        "higher_is_better": higher_is_better,
-        "challenger": asdict(challenger) if challenger else None,
-        "champion": asdict(champion) if champion else None,
-        "metrics": _tabulate(challenger, champion, primary),
-        "better": better,
-        "paired": paired,
-        "not_paired": not_paired,
-        "same_dataset": digests[0] == digests[1] if len(digests) == 2 else None,
-        "same_test_set": same_test_set,
-        "promotable": promotable,
-        "reason": reason,
-    }
+    _check_said(by, reason, "A rejection")
+    with tracking(ctx):
+        client = mlflow.MlflowClient()
+        found = resolve(ctx, f"{ctx.model_name}@{version or CHALLENGER}")
+        if CHAMPION in found.aliases:
+            raise RegistryError(
+                f"Version {found.version} of {ctx.model_name!r} is champion. Go back to the one before with: "
+                "audioml models rollback"
+            )
+        events = read_history(client, ctx.model_name)
+        event = add_event(client, ctx, events, "rejected", found.version, by=by, reason=reason)
+        if CHALLENGER in found.aliases:
+            client.delete_registered_model_alias(ctx.model_name, CHALLENGER)
+        return event
 
 
-def _compare_paired(ctx: Workspace, challenger: Candidate, champion: Candidate) -> tuple[dict[str, Any] | None, str]:
-    """Return the comparison on the same clips, or None and why there is none."""
-    versions = (resolve(ctx, f"{ctx.model_name}@{candidate.version}") for candidate in (challenger, champion))
-    try:
-        return compare_versions(ctx, *versions), ""
-    except ServiceError:
-        raise
-    except AudiomlError as error:
-        return None, str(error)
+def rollback(ctx: Workspace, to: int | None = None, *, by: str, reason: str) -> Event:
+    """Make the champion before the present one champion again, or an older one.
+
+    The one that is left is not promoted again without force.
+
+    Raises
+    ------
+    RegistryError
+        When there is no champion before, `to` never was one, or somebody else moved the champion meanwhile.
+    """
+    import mlflow
+
+    _check_said(by, reason, "A rollback")
+    with tracking(ctx):
+        client = mlflow.MlflowClient()
+        champion = resolve(ctx, f"{ctx.model_name}@{CHAMPION}").version
+        events = read_history(client, ctx.model_name)
+        earlier = find_earlier_champions(events, champion)
+        if not earlier:
+            raise RegistryError(f"Version {champion} is the first champion of {ctx.model_name!r}: none to go back to.")
+        target = earlier[-1] if to is None else to
+        if target not in earlier:
+            raise RegistryError(
+                f"Version {target} of {ctx.model_name!r} was not champion before version {champion}; there were: "
+                f"{', '.join(map(str, earlier))}. To make another one champion: audioml models promote"
+            )
+        resolve(ctx, f"{ctx.model_name}@{target}")
+        return add_event(client, ctx, events, "rolled back", target, by=by, reason=reason)
 
 
-def _figures(
-    challenger: Candidate, champion: Candidate, primary: str, paired: dict[str, Any] | None
-) -> tuple[float, float]:
-    """Return the primary metric of both: on the same clips where that is known, else as they were registered."""
-    if paired:
-        return paired["ours"], paired["theirs"]
-    return challenger.metrics.get(primary, math.nan), champion.metrics.get(primary, math.nan)
+def find_earlier_champions(events: list[Event], champion: int) -> list[int]:
+    """Return the versions that were champion before this one, each once, the latest last."""
+    line: list[int] = []
+    for event in events:
+        if not event.happened or event.action == "rejected":
+            continue
+        if event.action == "rolled back" and event.version in line:
+            del line[line.index(event.version) :]
+        line = [*(version for version in line if version != event.version), event.version]
+    return [version for version in line if version != champion]
 
 
-def _judge(
-    model: str,
-    challenger: Candidate | None,
-    champion: Candidate | None,
-    primary: str,
-    better: str | None,
-    paired: dict[str, Any] | None,
-) -> tuple[bool, str]:
-    """Return whether the challenger may become champion without force, and why or why not."""
-    if challenger is None:
-        return False, f"Model {model!r} has no challenger."
-    name = f"Version {challenger.version} of {model!r}"
-    if champion is None:
-        return True, f"{name} would be the first champion."
-    if champion.version == challenger.version:
-        return False, f"{name} is champion already."
-    if better is None:
-        lacking = [c.version for c in (challenger, champion) if math.isnan(c.metrics.get(primary, math.nan))]
-        return False, f"{name} can't be compared: version {lacking[0]} has no {primary}."
-    ours, theirs = _figures(challenger, champion, primary, paired)
-    figures = f"{primary} {ours:.4g}, the champion (version {champion.version}) has {theirs:.4g}"
-    relation = {"challenger": "is better", "equal": "is as good", "champion": "is worse"}[better]
-    return better != "champion", f"{name} {relation}: {figures}{_describe_paired(paired) if paired else ''}."
-
-
-def _describe_paired(paired: dict[str, Any]) -> str:
-    return (
-        f" on the same {paired['n']} test clips (difference {paired['difference']:+.4f}, "
-        f"{100 * paired['confidence']:g} % interval {paired['low']:+.4f} to {paired['high']:+.4f}; "
-        f"{paired['n_gained']} clips gained, {paired['n_lost']} lost, McNemar p = {paired['p_value']:.2g})"
-    )
-
-
-def _tabulate(challenger: Candidate | None, champion: Candidate | None, primary: str) -> list[list[Any]]:
-    """Return metric, challenger's value, champion's value: the primary one first, those with parts last."""
-    sides = [candidate.metrics if candidate else {} for candidate in (challenger, champion)]
-    order = [primary, *sorted(sides[0] | sides[1], key=lambda name: ("/" in name, not name.startswith(TEST), name))]
-    names = [name for name in dict.fromkeys(order) if any(name in side for side in sides)]
-    return [[name, sides[0].get(name), sides[1].get(name)] for name in names]
-
-
-def _which_is_better(ours: float, theirs: float, higher_is_better: bool) -> str | None:
-    if math.isnan(ours) or math.isnan(theirs):
-        return None
-    if ours == theirs:
-        return "equal"
-    return "challenger" if (ours > theirs) == higher_is_better else "champion"
-
-
-def _has_same_test_set(client: MlflowClient, challenger: Candidate, champion: Candidate) -> bool | None:
-    """Return whether both were split from one data set in one way; None where that is not known."""
-    if not challenger.dataset_digest or not champion.dataset_digest:
-        return None
-    splits = [_split_params(client, candidate.run_id) for candidate in (challenger, champion)]
-    return challenger.dataset_digest == champion.dataset_digest and splits[0] == splits[1]
-
-
-def _split_params(client: MlflowClient, run_id: str) -> dict[str, str]:
-    params: dict[str, str] = client.get_run(run_id).data.params
-    # Shares of the training clips change no test set.
-    split = {k: value for k, value in params.items() if k.startswith("split.") and k != "split.train_shares"}
-    by_column = split.get("split.folds", "null") != "null" and not split["split.folds"].isdecimal()
-    fixed = by_column or any(split.get(key, "null") != "null" for key in ("split.test", "split.fold"))
-    return split if fixed else split | {"seed": params.get("seed", "")}
-
-
-def _find(client: MlflowClient, ctx: Workspace, which: str, uri: str) -> Candidate | None:
-    """Return the version of a number or an alias; None when the alias is not given to any."""
-    try:
-        found = resolve(ctx, f"{ctx.model_name}@{which}")
-    except RegistryError:
-        if which in (CHALLENGER, CHAMPION):
-            return None
-        raise
-    return _describe(client.get_model_version(ctx.model_name, str(found.version)), uri)
-
-
-def _describe(version: ModelVersion, uri: str) -> Candidate:
-    base = mlflow_url(uri)
-    promotions = sorted(key for key in version.tags if key.startswith(PROMOTION_TAG))
-    return Candidate(
-        version=int(version.version),
-        aliases=tuple(sorted(version.aliases)),
-        run_id=version.run_id or "",
-        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
-        dataset_digest=version.tags.get(DATASET_TAG, ""),
-        metrics={
-            key.removeprefix(METRIC_PREFIX): float(value)
-            for key, value in sorted(version.tags.items())
-            if key.startswith(METRIC_PREFIX)
-        },
-        run_url=f"{base}/#/runs/{version.run_id}" if base and version.run_id else "",
-        version_url=f"{base}/#/models/{version.name}/versions/{version.version}" if base else "",
-        promotions=tuple(json.loads(version.tags[key]) for key in promotions),
-    )
+def _check_said(by: str, reason: str, what: str) -> None:
+    if not by.strip() or not reason.strip():
+        raise RegistryError(f"{what} needs to say who wants it and why. Give both, such as: --by ann --reason …")

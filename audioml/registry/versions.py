@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audioml.errors import RegistryError, did_you_mean
+from audioml.registry.history import CHAMPION as CHAMPION
+from audioml.registry.history import add_event, read_history
 from audioml.registry.lineage import DATASET_TAG, VERSION_TAG, dataset_digest
 from audioml.registry.logged_models import fetch_package, log_package
 from audioml.registry.names import metric_name
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHALLENGER = "challenger"
 PACKAGE_TAG = "audioml.package_digest"
 MODEL_VERSIONS_TAG = "mlflow.modelVersions"
 METRIC_PREFIX = "metric."
@@ -92,7 +94,8 @@ def register_package(ctx: Workspace, package: Path, run_id: str, metrics: Mappin
     first = CHAMPION not in client.get_registered_model(ctx.model_name).aliases
     # Where people decide, they decide on the first one too.
     if first and ctx.params.airflow.promote == "auto":
-        client.set_registered_model_alias(ctx.model_name, CHAMPION, number)
+        events = read_history(client, ctx.model_name)
+        add_event(client, ctx, events, "promoted", int(number), by="audioml run register", reason="the first version")
     return _describe(client.get_model_version(ctx.model_name, number))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from audioml.params import parse_section
 from audioml.plugins import load_plugin
-from audioml.registry.promotion import TEST
+from audioml.registry.comparison import TEST
 from audioml.registry.provenance import Provenance
 from audioml.registry.versions import RegisteredVersion
 from audioml.tasks._outputs import primary_of

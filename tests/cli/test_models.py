@@ -62,8 +62,21 @@ def test_list_compare_and_promote(workspace: Path) -> None:
 
     shown = models(workspace, "list").output
     assert "heard [it]" in " ".join(shown.split())
-    (record,) = json.loads(models(workspace, "list", "--json").output)[0]["promotions"]
+    (record,) = json.loads(models(workspace, "list", "--json").output)[0]["history"]
     assert (record["by"], record["champion_before"], record["forced"]) == ("ann", 1, True)
+
+    back = models(workspace, "rollback", "--by", "bob", "--reason", "deaf at night")
+    assert "Version 1 is champion again, in place of version 2." in back.output
+    assert "Version 2 is rejected." in models(workspace, "reject", "--by", "bob", "--reason", "deaf").output
+    told = models(workspace, "history").output
+    assert all(word in told for word in ("promoted", "force", "rolled", "rejected", "night"))
+    events = json.loads(models(workspace, "history", "--json").output)
+    assert [(e["action"], e["version"], e["outcome"]) for e in events] == [
+        ("promoted", 1, "done"),
+        ("promoted", 2, "done"),
+        ("rolled back", 1, "done"),
+        ("rejected", 2, "done"),
+    ]
 
 
 def test_who_and_why_must_be_said(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_person_decides_and_people_are_told(workspace: Context, messages: list
         assert airflow.run_state("tones.promote", asking) == "success"
         assert champion() == 2
         listed = json.loads(run_command("audioml", "models", "list", "--json", cwd=ctx.workspace).stdout)
-        (record,) = listed[0]["promotions"]
+        (record,) = listed[0]["history"]
         assert (record["by"], record["champion_before"], record["forced"]) == ("admin", 1, True)
         assert record["reason"] == f"approved (DAG run {asking} of tones.promote)"
 

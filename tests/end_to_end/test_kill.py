@@ -111,7 +111,7 @@ def find_workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def kill_after(process: subprocess.Popen[bytes], workspace: Path, enough: int, workers_only: bool) -> bool:
-    """As soon as there are enough outputs kill -9 the whole group, or one worker; tell whether there was one to kill."""
+    """With enough outputs there, kill -9 the whole group, or one worker; tell whether there was one to kill."""
     while process.poll() is None:
         if count_outputs(workspace) < enough or (workers_only and not find_workers(process)):
             time.sleep(0.005)

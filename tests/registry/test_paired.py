@@ -19,8 +19,9 @@ from audioml.pipeline.context import Context
 from audioml.pipeline.graph import find_step
 from audioml.pipeline.runner import run_step
 from audioml.registry import paired
+from audioml.registry.comparison import compare
 from audioml.registry.package import save_package
-from audioml.registry.promotion import compare, promote
+from audioml.registry.promotion import promote
 from audioml.registry.runs import training_run
 from audioml.registry.versions import register_package
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, write_splits

@@ -11,7 +11,8 @@ import pytest
 from audioml.errors import RegistryError
 from audioml.params import PluginSection
 from audioml.pipeline.context import Context
-from audioml.registry.promotion import compare, list_candidates, promote
+from audioml.registry.comparison import compare
+from audioml.registry.promotion import list_candidates, list_events, promote, reject, rollback
 from audioml.registry.runs import training_run
 from audioml.registry.versions import register_package, resolve
 
@@ -77,19 +78,17 @@ def test_promoting_moves_the_champion_and_keeps_who_and_why(
     add_version(ctx, test_accuracy=0.9)
     answer = promote(ctx, by="ann", reason="heard it")
     assert (answer["promoted"], resolve(ctx).version) == (True, 2)
-    assert answer["promotion"] | {"time": ""} == {
-        "time": "",
-        "by": "ann",
-        "reason": "heard it",
-        "champion_before": 1,
-        "forced": False,
-    }
+    promotion = answer["promotion"]
+    assert (promotion["by"], promotion["reason"], promotion["champion_before"]) == ("ann", "heard it", 1)
+    assert (promotion["action"], promotion["forced"], promotion["outcome"]) == ("promoted", False, "done")
     # Back, and forth again: no promotion overwrites the record of another.
     promote(ctx, 1, by="bob", reason="back", force=True)
     promote(ctx, 2, by="eve", reason="forth")
     newest, oldest = list_candidates(ctx)
-    assert [p["by"] for p in newest.promotions] == ["ann", "eve"]
-    assert [(p["by"], p["forced"], p["champion_before"]) for p in oldest.promotions] == [("bob", True, 2)]
+    assert [event["by"] for event in newest.history] == ["ann", "eve"]
+    first, second = oldest.history
+    assert (first["by"], first["reason"]) == ("audioml run register", "the first version")
+    assert (second["by"], second["forced"], second["champion_before"]) == ("bob", True, 2)
     assert (newest.aliases, oldest.aliases) == (("challenger", "champion"), ())
 
 
@@ -101,7 +100,7 @@ def test_the_champion_is_champion_already(
     answer = promote(ctx, by="ann", reason="once more")
     assert (answer["promoted"], answer["promotable"]) == (False, False)
     assert answer["reason"] == "Version 1 of 'already' is champion already."
-    assert list_candidates(ctx)[0].promotions == ()
+    assert len(list_candidates(ctx)[0].history) == 1
 
 
 def test_a_worse_one_needs_force(make_workspace: Callable[[str], Context], add_version: Callable[..., int]) -> None:
@@ -176,3 +175,45 @@ def test_a_decision_that_another_one_overtook_is_refused(
     with pytest.raises(RegistryError, match="was to follow version 1, but version 2 is champion by now"):
         promote(ctx, 3, by="ben", reason="approved", force=True, instead_of=1)
     assert resolve(ctx, "overtaken@champion").version == 2
+
+
+def test_rolling_back_goes_to_the_champion_before_and_keeps_the_bad_one_out(
+    make_workspace: Callable[[str], Context], add_version: Callable[..., int]
+) -> None:
+    ctx = make_workspace("back")
+    for accuracy in (0.7, 0.8, 0.9):
+        add_version(ctx, test_accuracy=accuracy)
+        promote(ctx, by="ann", reason="better")
+    event = rollback(ctx, by="bob", reason="fails at night")
+    assert (event.version, event.champion_before, event.action, resolve(ctx).version) == (2, 3, "rolled back", 2)
+    with pytest.raises(RegistryError, match=r"bob went back from it: fails at night.*--force"):
+        promote(ctx, 3, by="dag", reason="is better")
+    assert rollback(ctx, by="bob", reason="that too").version == 1
+    with pytest.raises(RegistryError, match="first champion of 'back'"):
+        rollback(ctx, by="bob", reason="and that")
+    promote(ctx, 3, by="ann", reason="night is mended", force=True)
+    assert rollback(ctx, 1, by="ann", reason="was not").version == 1
+    with pytest.raises(RegistryError, match="none to go back to"):
+        rollback(ctx, 2, by="ann", reason="try")
+    assert [event.number for event in list_events(ctx)] == list(range(1, 8))
+
+
+def test_what_is_rejected_is_no_challenger_any_more(
+    make_workspace: Callable[[str], Context], add_version: Callable[..., int]
+) -> None:
+    ctx = make_workspace("rejected")
+    add_version(ctx, test_accuracy=0.8)
+    add_version(ctx, test_accuracy=0.9)
+    with pytest.raises(RegistryError, match="Version 1 of 'rejected' is champion"):
+        reject(ctx, 1, by="ann", reason="old")
+    reject(ctx, by="ann", reason="hears no children")
+    assert [(c.aliases, c.rejected) for c in list_candidates(ctx)] == [
+        ((), "ann rejected it: hears no children"),
+        (("champion",), ""),
+    ]
+    assert compare(ctx)["challenger"] is None
+    with pytest.raises(RegistryError, match=r"hears no children.*--force"):
+        promote(ctx, 2, by="bob", reason="better")
+    answer = promote(ctx, 2, by="bob", reason="children are rare", force=True)
+    assert (answer["promotion"]["forced"], resolve(ctx).version) == (True, 2)
+    assert list_candidates(ctx)[0].rejected == ""
