@@ -47,8 +47,9 @@ class MelParams(FeatureParams):
     """Raise bands that are more than this below the loudest of their window; None leaves them."""
     subtract_mean: bool = False
     """Subtract from each band its mean over the window, so that microphones and rooms that colour the sound alike
-    make no difference (cepstral mean normalisation: Furui 1981, doi 10.1109/TASSP.1981.1163530). With it, set top_db:
-    frames without sound would pull the mean down."""
+    make no difference (cepstral mean normalisation: Furui 1981, doi 10.1109/TASSP.1981.1163530). A frame counts by how
+    far its bands are above their lowest levels, so that a short clip between silence has the mean of its own sound. Set
+    top_db with it, or noise that is hardly there decides what is lowest."""
 
     @property
     def fmax_hz(self) -> float:
@@ -171,7 +172,16 @@ def log_mel(params: MelParams, windows: Sequence[NDArray[np.float32]], out: Sequ
             np.maximum(into, into.max() - np.float32(params.top_db), out=into)
     if params.subtract_mean:
         for into in out:
-            into -= into.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+            _subtract_mean(into)
+
+
+def _subtract_mean(levels: NDArray[np.float32]) -> None:
+    """Subtract from each band its mean over frames, weighed by how far all bands are above their lowest, in place."""
+    weights = (levels - levels.min(axis=1, keepdims=True)).mean(axis=0, dtype=np.float64)
+    if total := weights.sum():
+        levels -= (levels @ (weights / total))[:, None].astype(np.float32)
+    else:  # A window without sound: no band ever changes.
+        levels[...] = 0
 
 
 def _to_db(power: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -52,9 +52,18 @@ def log_mel_torch(params: MelParams, audio: Tensor) -> Tensor:
         levels[start : start + at_once] = 10.0 * torch.log10(power.clamp_min(AMIN))
     if params.top_db is not None and n:
         levels = torch.maximum(levels, levels.amax(dim=(1, 2), keepdim=True) - params.top_db)
-    if params.subtract_mean:
-        levels -= levels.mean(dim=2, keepdim=True, dtype=torch.float64).float()
+    if params.subtract_mean and n:
+        levels = _subtract_mean(levels)
     return levels
+
+
+def _subtract_mean(levels: Tensor) -> Tensor:
+    """Return levels (n, bands, frames) without each band's mean, as `audioml.features._mel` takes it."""
+    weights = (levels - levels.amin(dim=2, keepdim=True)).mean(dim=1, keepdim=True, dtype=torch.float64)
+    total = weights.sum(dim=2, keepdim=True)
+    # A window without sound is of one level in each band, which any weights find.
+    weights = torch.where(total > 0, weights / total, 1.0 / levels.shape[2])
+    return levels - (levels * weights).sum(dim=2, keepdim=True).float()
 
 
 def to_tensor(values: NDArray[np.floating], like: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ PRESETS = {
         {
             **ANY_MICROPHONE,
             **STEADY,
+            "task.pooling": "mean_and_max",
             "augment": [*OTHER_VOICES, *MASKS, {"name": "mixup"}],
         },
     ),

@@ -126,6 +126,8 @@ STEPS: tuple[Step, ...] = (
             "registry/package.py",
             "registry/pyfunc_model.py",
             "store",
+            "tasks/_pooling.py",
+            "tasks/_speaker_head.py",
             "training",
             "pipeline/package_clips.py",
             "pipeline/packaging.py",

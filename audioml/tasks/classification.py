@@ -39,6 +39,9 @@ class Params(Section):
     calibrate: bool = True
     """Divide the outputs by a temperature fitted on the validation clips, so that of answers given with a
     probability of 0.8 about 80 % are right (Guo et al. 2017)."""
+    pooling: Literal["mean", "mean_and_max"] = "mean"
+    """What the last layer sees of the frames: their mean, or beside it the largest value of each channel, in which a
+    short sound in a long window does not drown."""
     metric: Literal["accuracy", "uar"] = "accuracy"
     """What models are compared by: `uar`, the unweighted average recall, counts each label the same however many clips
     it has, as is usual for emotions (Schuller et al. 2009)."""
@@ -78,10 +81,15 @@ def encode_targets(params: Params, targets: dict[str, Any], manifest: pd.DataFra
 
 
 def build_head(params: Params, targets: dict[str, Any], width: int) -> nn.Module:
-    """Return the mean over frames and a linear layer: (n, width, frames) to logits (n, labels)."""
+    """Return the pooling over frames and a linear layer: (n, width, frames) to logits (n, labels)."""
     from torch import nn
 
-    return nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(width, len(targets["labels"])))
+    n_labels = len(targets["labels"])
+    if params.pooling == "mean":
+        return nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(width, n_labels))
+    from audioml.tasks._pooling import MeanAndMax
+
+    return nn.Sequential(MeanAndMax(), nn.Linear(2 * width, n_labels))
 
 
 def loss(params: Params, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -59,6 +59,13 @@ def test_head_is_a_linear_layer_on_the_mean_over_frames() -> None:
     assert torch.allclose(head(x), expected, atol=1e-6)
 
 
+def test_a_head_may_see_the_largest_values_too() -> None:
+    head = task.build_head(task.Params(pooling="mean_and_max"), TARGETS, 8)
+    x = torch.randn(3, 8, 11)
+    pooled = torch.cat([x.mean(dim=2), x.max(dim=2).values], dim=1)
+    assert torch.allclose(head(x), pooled @ head[1].weight.T + head[1].bias, atol=1e-6)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_loss_is_the_smoothed_cross_entropy(smoothing: float) -> None:
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
