@@ -493,6 +493,26 @@ class ServingParams(Section):
         return self
 
 
+class MonitorParams(Section):
+    """When what is served is called another than what the model was made for. Nothing here changes an output."""
+
+    cron: str | None = None
+    """When Airflow looks at the day before, as a cron expression in `airflow.timezone`; None leaves it to people."""
+    min_rows: Annotated[int, Field(ge=20)] = 100
+    """Of recordings; fewer are not tested."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.999
+    """Probability that a run on unchanged audio raises no alarm, over all columns together."""
+    min_effect: Share = 0.1
+    """Smallest difference that is worth an alarm, however many recordings show it: the largest distance between two
+    distribution functions; of classes the Jensen-Shannon distance."""
+    min_labels: Annotated[int, Field(ge=5)] = 50
+    """Of labelled recordings; fewer are not judged."""
+    max_loss: Share = 0.02
+    """Of the primary metric, in absolute terms, that labelled recordings may lose against the test clips."""
+    label_days: Annotated[int, Field(ge=1)] = 30
+    """Days back from the one that is looked at, whose labelled recordings are judged together."""
+
+
 class NotifierParams(BaseModel):
     """Who is told, and of what. Keys beside `name` and `on` go to the notifier."""
 
@@ -576,6 +596,7 @@ class Params(Section):
     evaluate: EvaluateParams = EvaluateParams()
     registry: RegistryParams = RegistryParams()
     serving: ServingParams = ServingParams()
+    monitor: MonitorParams = MonitorParams()
     airflow: AirflowParams = AirflowParams()
 
     def data_section(self) -> Any:

@@ -22,6 +22,7 @@ from audioml.clean._chain import load_chain, parse_chain
 from audioml.errors import DecodeError, StoreError
 from audioml.inference.description import MODEL, Description, read_description
 from audioml.inference.extraction import Extractor
+from audioml.inference.measures import Measures, measure
 from audioml.params import parse_section
 from audioml.plugins import load_plugin
 from audioml.tasks._outputs import join, merge_windows, seconds_per_frame, stack
@@ -43,6 +44,8 @@ class Answer(NamedTuple):
     """As the task describes it, such as its label and probabilities."""
     info: AudioInfo
     """Of the file."""
+    measures: Measures | None = None
+    """What monitoring keeps of it, where that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ class Predictor:
         outputs = self.predict_outputs(clips)
         return [self.task.describe(self.description.targets, output) for output in outputs]
 
-    def predict_each(self, clips: Sequence[bytes], limits: Limits = NO_LIMITS) -> list[Answer | DecodeError]:
+    def predict_each(
+        self, clips: Sequence[bytes], limits: Limits = NO_LIMITS, measured: bool = False
+    ) -> list[Answer | DecodeError]:
         """Return what the task says of each clip, or why it cannot be read; one is no matter to the others.
 
         Parameters
@@ -106,6 +111,8 @@ class Predictor:
             As `predict` takes them.
         limits
             What is read at most.
+        measured
+            Have each answer hold what monitoring keeps of its recording.
         """
         answers: list[Answer | DecodeError] = []
         readable: list[Windows] = []
@@ -113,12 +120,13 @@ class Predictor:
             try:
                 audio, info = decode_with_info(data, limits)
                 readable.append(self.extractor.extract_audio(audio, info.sample_rate))
-                answers.append(Answer({}, info))
+                measures = measure(audio, info.sample_rate, readable[-1][0]) if measured else None
+                answers.append(Answer({}, info, measures))
             except DecodeError as error:
                 answers.append(error)
         outputs = iter(self._run_clips(readable))
         return [
-            Answer(self.task.describe(self.description.targets, next(outputs)), answer.info)
+            answer._replace(prediction=self.task.describe(self.description.targets, next(outputs)))
             if isinstance(answer, Answer)
             else answer
             for answer in answers

@@ -40,6 +40,7 @@ GITIGNORE = """\
 /reports/plots/
 /reports/evaluation/
 /reports/tuning/
+/reports/monitoring/
 /dvc_plots/
 __pycache__/
 """

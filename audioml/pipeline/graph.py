@@ -110,7 +110,7 @@ STEPS: tuple[Step, ...] = (
             Output("models/parts.parquet"),
             Output("models/run.json", kind="small"),
         ),
-        params=("augment", "clean", "export", "model", "name", "seed", "task", "training"),
+        params=("augment", "clean", "export", "model", "name", "seed", "split.group", "task", "training"),
         code=(
             *INFERENCE_CODE,
             "augment",

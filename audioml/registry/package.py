@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from audioml.store.files import hash_file, hash_json, write_folder_atomic, write
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import ModelSignature
+
+    from audioml.inference.reference import ReferenceClip
 
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pydantic", "pyyaml", "scipy", "soundfile", "soxr")
 """What inference needs. Pinned to the versions that the model was trained beside."""
@@ -58,6 +60,7 @@ def save_package(
     checkpoint: Path | None = None,
     stream: Path | None = None,
     golden: Sequence[tuple[str, bytes]] = (),
+    reference: Iterable[ReferenceClip] = (),
     variants: Mapping[str, Path] = MappingProxyType({}),
 ) -> None:
     """Write the package of a model to `folder`, whole or not at all.
@@ -79,6 +82,8 @@ def save_package(
         The network for streams, in one file, if the model can answer them.
     golden
         Id and audio file of the golden clips: they are kept with what the package makes of them (`inference.golden`).
+    reference
+        Clips that say what audio the model knows and what it makes of it (`inference.reference`), for monitoring.
     variants
         Other networks that could answer, each in one file, by name: ``int8`` is kept as ``int8.onnx``.
     """
@@ -89,6 +94,7 @@ def save_package(
     from audioml.inference.description import DESCRIPTION, MODEL, STREAM
     from audioml.inference.golden import GOLDEN, write_golden
     from audioml.inference.predictor import Predictor
+    from audioml.inference.reference import REFERENCE, write_reference
 
     code = Path(audioml.__file__).resolve().parent
     example = pd.DataFrame({"audio": [example_audio]})
@@ -111,6 +117,8 @@ def save_package(
         if golden:
             write_golden(files / GOLDEN, predictor, golden, predictor.description.rounding)
             artifacts.append(GOLDEN)
+        if write_reference(files / REFERENCE, predictor, reference):
+            artifacts.append(REFERENCE)
         prediction = predictor.predict([example_audio])[0]
         mlflow.pyfunc.save_model(
             path=str(temporary),

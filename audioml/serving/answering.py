@@ -76,6 +76,7 @@ class Answering:
             params.batch_ms / 1000,
             params.max_wait_ms / 1000,
             metrics.batch_clips.observe,
+            measured=log is not None,
         )
         metrics.watch(lambda: models.models, lambda: models.refused)
         metrics.watch_value("audioml_waiting", "Recordings that wait for a thread", lambda: self.waiting)
@@ -107,9 +108,9 @@ class Answering:
             self._metrics.predictions.labels(role, str(model.version)).inc()
             self._metrics.audio_s.inc(answer.info.n_samples / answer.info.sample_rate)
             if self._log:
-                row = Logged(
-                    request_id, i, model.name, model.version, role, audio, answer.info, answer.prediction, round(ms, 3)
-                )
+                said, measures = answer.prediction, answer.measures
+                version = (model.name, model.version, role)
+                row = Logged(request_id, i, *version, audio, answer.info, said, round(ms, 3), measures)
                 self._log.add(row)
             if shadow:
                 self._ask_shadow(shadow, audio, answer.prediction)

@@ -60,6 +60,8 @@ class Batcher:
         A clip that would wait longer is refused.
     on_batch
         Called in a thread, after each batch, with the number of its clips.
+    measured
+        Have answers hold what monitoring keeps of their recordings.
     """
 
     def __init__(
@@ -70,11 +72,12 @@ class Batcher:
         batch_s: float = 0.02,
         max_wait_s: float = 1.0,
         on_batch: Callable[[int], None] = lambda _: None,
+        measured: bool = False,
     ) -> None:
         self.clip_s = FIRST_GUESS_S
         """Mean time that a thread takes for a clip, of the last ones."""
         self._limits, self._max_batch, self._batch_s, self._max_wait_s = limits, max_batch, batch_s, max_wait_s
-        self._on_batch = on_batch
+        self._on_batch, self._measured = on_batch, measured
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._work, name=f"predict-{i}", daemon=True) for i in range(threads)]
         for thread in self._threads:
@@ -151,7 +154,8 @@ class Batcher:
     def _answer(self, jobs: Sequence[_Job]) -> None:
         answers: Sequence[Any]
         try:
-            answers = jobs[0].model.predictor.predict_each([job.audio for job in jobs], self._limits)
+            recordings = [job.audio for job in jobs]
+            answers = jobs[0].model.predictor.predict_each(recordings, self._limits, self._measured)
         except Exception as error:  # noqa: BLE001 - a request fails by itself, and the thread goes on
             if len(jobs) > 1:
                 for job in jobs:

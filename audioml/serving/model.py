@@ -30,7 +30,9 @@ POLL_INTERVAL_S = 5.0
 class AudioPredictor(Protocol):
     """What predicts: `audioml.inference.predictor.Predictor`."""
 
-    def predict_each(self, clips: Sequence[bytes], limits: Limits = ...) -> list[Answer | DecodeError]:
+    def predict_each(
+        self, clips: Sequence[bytes], limits: Limits = ..., measured: bool = ...
+    ) -> list[Answer | DecodeError]:
         """Return what is said of the bytes of each audio file, or why it cannot be read."""
 
     def predict_audio(self, audio: Floats, sample_rate: int) -> dict[str, Any]:

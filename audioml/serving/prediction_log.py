@@ -25,6 +25,8 @@ import pyarrow.parquet as pq
 
 from audioml.audio.decode import AudioInfo
 from audioml.errors import StoreError
+from audioml.inference.measures import Measures
+from audioml.inference.reference import MEASURE_TYPES
 from audioml.store.files import hash_bytes, remove_leftovers, write_atomic, write_folder_atomic
 from audioml.store.locks import hold_lock
 from audioml.units import samples_to_seconds
@@ -50,11 +52,14 @@ SCHEMA = pa.schema(
         "prediction": pa.string(),
         "ms": pa.float64(),
         "audio": pa.binary(),
+        **MEASURE_TYPES,
     }
 )
 """One row a recording, or an utterance of a live stream, that was answered: `file` counts recordings of one request
 from 0 and utterances from 1, `sha256` is of the file's bytes (the `clip_id` of a manifest), `prediction` is JSON, and
-`audio` is null unless the params say that audio is kept. An utterance has neither hash nor bytes."""
+`audio` is null unless the params say that audio is kept. An utterance has neither hash nor bytes. What follows is the
+condition of the recording (`audioml.audio.condition`) and its embedding (`audioml.inference.measures`), null of
+utterances; logs of earlier versions lack these columns."""
 LOOK_S = 0.05
 """Seconds between two looks for rows: many rows at once would keep answers waiting."""
 FLUSH_S = 30.0
@@ -79,6 +84,7 @@ class Logged:
     info: AudioInfo
     prediction: dict[str, Any]
     ms: float
+    measures: Measures | None = None
 
 
 class PredictionLog:
@@ -177,6 +183,7 @@ class PredictionLog:
             orjson.dumps(row.prediction).decode(),
             row.ms,
             row.audio if self._keep_audio else None,
+            *(row.measures.values().values() if row.measures else [None] * len(MEASURE_TYPES)),
         )
 
     def _write(self, rows: list[tuple[Any, ...]]) -> None:
@@ -214,4 +221,13 @@ def _join(files: list[Path], path: Path) -> None:
         for file in files:
             with pq.ParquetFile(file) as parts:
                 for group in range(parts.num_row_groups):
-                    writer.write_table(parts.read_row_group(group))
+                    writer.write_table(_complete(parts.read_row_group(group)))
+
+
+def _complete(table: pa.Table) -> pa.Table:
+    """Return rows of an earlier version of audioml with the columns that it did not write, all null."""
+    columns = [
+        table[name] if name in table.column_names else pa.nulls(len(table), kind)
+        for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)

@@ -29,7 +29,9 @@ class Saying:
     def __init__(self, say: Callable[[bytes], dict[str, Any]]) -> None:
         self.say = say
 
-    def predict_each(self, clips: Sequence[bytes], limits: Limits = NO_LIMITS) -> list[Answer | DecodeError]:
+    def predict_each(
+        self, clips: Sequence[bytes], limits: Limits = NO_LIMITS, measured: bool = False
+    ) -> list[Answer | DecodeError]:
         return [Answer(self.say(clip), INFO) for clip in clips]
 
 

@@ -24,7 +24,9 @@ class Recorder:
         if not hold:
             self.free.set()
 
-    def predict_each(self, clips: Sequence[bytes], limits: Limits = NO_LIMITS) -> list[Answer | DecodeError]:
+    def predict_each(
+        self, clips: Sequence[bytes], limits: Limits = NO_LIMITS, measured: bool = False
+    ) -> list[Answer | DecodeError]:
         self.batches.append(list(clips))
         self.asked.set()
         assert self.free.wait(60)

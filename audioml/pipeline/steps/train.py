@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from audioml.params import Params
 from audioml.pipeline.context import Context
-from audioml.pipeline.package_clips import read_example, read_golden
+from audioml.pipeline.package_clips import iter_reference, read_example, read_golden
 from audioml.pipeline.packaging import describe, judge_held_out
 from audioml.pipeline.step import Item
 from audioml.pipeline.transfer_source import TAG, describe_source, look_up_source, read_source, source_path
@@ -189,6 +189,7 @@ def collect(ctx: Context) -> dict[str, Any]:
         description=served.description.as_dict(),
         example_audio=read_example(ctx, list(features.quarantined)),
         golden=read_golden(ctx, list(features.quarantined)),
+        reference=iter_reference(ctx, list(features.quarantined)),
         checkpoint=None if is_fitted(ctx.params) else ctx.path(CHECKPOINT),
     )
     run = {**result["run"], "targets": result["targets"], **described, "onnx_max_error": error}
