@@ -49,7 +49,7 @@ class Finding:
     skipped: str = ""
     """Why it was not tested, where it was not."""
     reference: str = ""
-    """What is typical of the reference: the median, or the commonest class."""
+    """What is typical of the reference: the median, of shares the mean, of classes the commonest."""
     now: str = ""
 
 
@@ -151,8 +151,11 @@ def _test_classes(counts: NDArray[np.int64]) -> float:
 
 
 def _typical(column: Column, sample: Sample) -> str:
+    if column.name.endswith("_share"):
+        return f"mean {100 * float(np.mean(sample.values)):.2g} %"
     if column.kind == "number":
-        return f"{np.median(sample.values):,.3g} {column.unit}".strip()
+        median = float(np.median(sample.values))
+        return f"{median:{',.0f' if abs(median) >= 1000 else '.3g'}} {column.unit}".strip()
     names, counts = np.unique(sample.values.astype(str), return_counts=True)
     most = int(counts.argmax())
     return f"{names[most]}{f' {column.unit}' if column.unit else ''} ({counts[most] / counts.sum():.0%})"

@@ -111,18 +111,15 @@ def join_labels(log: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """
     by_hash = labels.dropna(subset=["sha256"]).drop_duplicates("sha256", keep="last")
     by_request = labels.dropna(subset=["request_id"]).drop_duplicates(["request_id", "file"], keep="last")
-    joined = log.merge(by_hash[["sha256", "label", "time"]], on="sha256", how="left", suffixes=("", "_hash"))
-    joined = joined.merge(
-        by_request[["request_id", "file", "label", "time"]],
-        on=["request_id", "file"],
-        how="left",
-        suffixes=("", "_request"),
-    )
-    times = joined["time_hash"], joined["time_request"]
-    later = times[1].notna() & (times[0].isna() | (times[1] >= times[0]))
-    joined["label"] = joined["label"].where(~later, joined["label_request"])
-    labelled = joined[joined["label"].notna()].drop(columns=["label_request", "time_hash", "time_request"])
-    return labelled.reset_index(drop=True)
+    joined = log
+    for kind, given, keys in (("hash", by_hash, ["sha256"]), ("request", by_request, ["request_id", "file"])):
+        named = {"label": f"label_of_{kind}", "time": f"time_of_{kind}"}
+        joined = joined.merge(given[[*keys, *named]].rename(columns=named), on=keys, how="left")
+    at, by_now = joined["time_of_hash"], joined["time_of_request"]
+    later = by_now.notna() & (at.isna() | (by_now >= at))
+    joined["label"] = joined["label_of_request"].where(later, joined["label_of_hash"])
+    made = [name for name in joined.columns if name.endswith(("_of_hash", "_of_request"))]
+    return joined[joined["label"].notna()].drop(columns=made).reset_index(drop=True)
 
 
 def _read_csv(source: Path) -> pd.DataFrame:

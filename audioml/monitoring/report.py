@@ -23,6 +23,7 @@ BINS = 32
 TAIL = 0.005
 """Share of values at either end that may lie outside of a histogram."""
 MAX_CLASSES = 12
+"""That are shown, those with the largest share on either side."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def render_watch(watch: Watch, samples: Mapping[str, tuple[Sample, Sample]]) -> 
 
 def draw_sides(column: Column, reference: Sample, now: Sample) -> Figure:
     """Return the distribution of a column in the reference, and now, as shares."""
-    figure = Figure(figsize=(5.4, 2.3), layout="constrained")
+    figure = Figure(figsize=(4.4, 2.1), layout="constrained")
     axes = figure.subplots()
     draw = _draw_numbers if column.kind == "number" else _draw_classes
     draw(axes, reference.values, now.values)
@@ -95,7 +96,7 @@ def _draw_numbers(axes: Axes, reference: Any, now: Any) -> None:
     ends = [np.quantile(side, [TAIL, 1 - TAIL]) for side in (reference, now)]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     if high <= low:
-        low, high = low - 0.5, high + 0.5
+        low, high = low, low + 1.0
     edges = np.linspace(low, high, BINS + 1)
     for values, color, filled in ((reference, TRAIN, True), (now, VALIDATION, False)):
         shares = np.histogram(np.clip(values, low, high), edges)[0] / len(values)
@@ -111,5 +112,7 @@ def _draw_classes(axes: Axes, reference: Any, now: Any) -> None:
     place = np.arange(len(shown))
     for offset, side, color, alpha in ((-0.2, 0, TRAIN, 0.45), (0.2, 1, VALIDATION, 1.0)):
         axes.bar(place + offset, [shares[name][side] for name in shown], 0.38, color=color, alpha=alpha)
-    turned = sum(map(len, shown)) > 60
+    # So that one class alone is no wall.
+    axes.set_xlim(-0.6, max(len(shown), 4) - 0.4)
+    turned = sum(map(len, shown)) > 40
     axes.set_xticks(place, shown, rotation=35 if turned else 0, ha="right" if turned else "center", fontsize=8)

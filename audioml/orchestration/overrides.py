@@ -40,6 +40,7 @@ _FIXED = {
     "data.source": _OTHER_WORKSPACE.format("source"),
     "training.accelerator": "It chooses the pool and the queue when the DAG is built: change it in params.yaml",
     "training.devices": "It chooses the slots of the pool when the DAG is built: change it in params.yaml",
+    "monitor": "It is read when what is served is looked at, not by a run: change it in params.yaml",
     "airflow": "It is read when the DAG is built, not when it runs: change it in params.yaml",
 }
 """What no run can have for itself, and what to do instead."""

@@ -3,12 +3,18 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
+from audioml.audio.condition import Condition
 from audioml.audio.decode import AudioInfo
+from audioml.inference.measures import Measures
+from audioml.inference.reference import MEASURE_TYPES
 from audioml.serving import prediction_log
 from audioml.serving.prediction_log import Logged, PredictionLog
 
@@ -93,3 +99,35 @@ def test_rows_that_cannot_be_written_are_counted_and_the_rest_goes_on(
     log.close()
     assert log.lost == 2
     assert sorted(pd.read_parquet(tmp_path / "log")["request_id"]) == ["r2", "r3", "r4"]
+
+
+def test_measures_are_columns_of_their_own_and_null_where_there_are_none(tmp_path: Path) -> None:
+    condition = Condition(-20.0, -3.0, -60.0, 0.25, 0.5, 3000.0)
+    measured = replace(row(0), measures=Measures(condition, np.array([1.5, 2.5], np.float32)))
+    log = PredictionLog(tmp_path / "log")
+    log.add(measured)
+    log.add(row(1))
+    log.close()
+    first, second = pd.read_parquet(tmp_path / "log").to_dict("records")
+    assert {name: first[name] for name in vars(condition)} == vars(condition)
+    assert first["embedding"].tolist() == [1.5, 2.5]
+    assert np.isnan(second["noise_dbfs"])
+    assert second["embedding"] is None
+
+
+def test_a_day_that_an_earlier_version_began_is_joined(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    for i in range(2):
+        log = PredictionLog(folder)
+        log.add(row(i))
+        log.close()
+    today = folder / f"day={TODAY}"
+    early = sorted(today.iterdir())[0]
+    with early.open("rb") as file:
+        table = pq.read_table(file)
+    pq.write_table(table.drop_columns(list(MEASURE_TYPES)), early)
+    PredictionLog(folder, today=lambda: TODAY + datetime.timedelta(days=1)).close()
+    (file_now,) = today.iterdir()
+    joined = pd.read_parquet(file_now)
+    assert sorted(joined["request_id"]) == ["r0", "r1"]
+    assert joined["rms_dbfs"].isna().all()
