@@ -519,8 +519,9 @@ class NotifierParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
     name: str
     """smtp, webhook, or the dotted path of an Airflow notifier class."""
-    on: list[Literal["failure", "deadline", "approval"]] = ["failure", "deadline", "approval"]
-    """An Airflow task that failed, a run that takes longer than `deadline_h`, a promotion that waits for a person."""
+    on: list[Literal["failure", "deadline", "approval", "drift"]] = ["failure", "deadline", "approval", "drift"]
+    """An Airflow task that failed, a run that takes longer than `deadline_h`, a promotion that waits for a person, an
+    alarm of monitoring."""
 
 
 class PoolParams(Section):

@@ -7,6 +7,7 @@ frames, spread evenly over the recording.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -52,13 +53,13 @@ def measure_condition(audio: npt.NDArray[np.float32], sample_rate: int) -> Condi
     stats = measure_audio(audio, sample_rate)
     frames = _take_frames(audio, sample_rate)
     length = frames.shape[1]
-    window = np.hanning(length + 1)[:-1].astype(np.float32)
+    window, energy = _make_window(length)
     spectra = rfft(frames * window, axis=1)
     power = spectra.real**2 + spectra.imag**2
     # DC, and what the window makes of it, is the recorder's and no sound.
     power[:, :2] = 0.0
     # Parseval: the mean square of a frame, of a spectrum with one side, without what the window takes.
-    levels = np.sort(2 * power.sum(axis=1, dtype=np.float64) / (length * float((window**2).sum())))
+    levels = np.sort(2 * power.sum(axis=1, dtype=np.float64) / (length * energy))
     total = np.cumsum(power.sum(axis=0, dtype=np.float64))
     rolloff = int(np.searchsorted(total, BANDWIDTH_SHARE * total[-1])) if total[-1] > 0 else 0
     return Condition(
@@ -69,6 +70,13 @@ def measure_condition(audio: npt.NDArray[np.float32], sample_rate: int) -> Condi
         silent_share=float(stats.silent_share),
         bandwidth_hz=rolloff * sample_rate / length,
     )
+
+
+@lru_cache(maxsize=16)
+def _make_window(length: int) -> tuple[npt.NDArray[np.float32], float]:
+    """Return a Hann window and the sum of its squares."""
+    window = np.hanning(length + 1)[:-1].astype(np.float32)
+    return window, float((window**2).sum())
 
 
 def _take_frames(audio: npt.NDArray[np.float32], sample_rate: int) -> npt.NDArray[np.float32]:

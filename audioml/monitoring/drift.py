@@ -152,7 +152,7 @@ def _test_classes(counts: NDArray[np.int64]) -> float:
 
 def _typical(column: Column, sample: Sample) -> str:
     if column.name.endswith("_share"):
-        return f"mean {100 * float(np.mean(sample.values)):.2g} %"
+        return f"mean {round(100 * float(np.mean(sample.values)), 2):.3g} %"
     if column.kind == "number":
         median = float(np.median(sample.values))
         return f"{median:{',.0f' if abs(median) >= 1000 else '.3g'}} {column.unit}".strip()

@@ -220,8 +220,8 @@ def _describe_source(days: list[datetime.date], source: Path | None) -> str:
 def _describe_rest(own: Rows, source: Path | None) -> str:
     if not own.left_out:
         return ""
-    what = "files cannot be read as audio" if source else "recordings were answered by other versions"
-    return f"{own.left_out:,} {what}, and are left out."
+    what = "files that cannot be read as audio" if source else "recordings that other versions answered"
+    return f"Left out: {what} ({own.left_out:,})."
 
 
 def _today() -> datetime.date:

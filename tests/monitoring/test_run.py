@@ -99,7 +99,7 @@ def test_rows_of_other_versions_are_left_out(workspace: Context, log_clips: LogC
     log_clips(make_tones(130, 4, level=0.1), version=2)
     found = monitor(workspace)
     assert (found["recordings"], found["alarm"]) == (120, False)
-    assert found["left_out"] == "130 recordings were answered by other versions, and are left out."
+    assert found["left_out"] == "Left out: recordings that other versions answered (130)."
 
 
 def test_a_log_of_an_earlier_version_is_still_compared(workspace: Context, log_clips: LogClips) -> None:
@@ -126,7 +126,7 @@ def test_a_folder_of_fresh_audio(workspace: Context, tmp_path: Path) -> None:
     found = monitor(workspace, source=fresh)
     assert (found["source"], found["recordings"]) == ("input", 120)
     assert "bandwidth_hz" in found["drifted"]
-    assert found["left_out"] == "1 files cannot be read as audio, and are left out."
+    assert found["left_out"] == "Left out: files that cannot be read as audio (1)."
     assert found["report"] == f"reports/monitoring/{TODAY}-input/index.html"
     assert gauges(workspace, "input")["audioml_drift_alarm", "bandwidth_hz"] == 1
     (tmp_path / "empty").mkdir()

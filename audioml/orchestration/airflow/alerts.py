@@ -1,4 +1,4 @@
-"""Who is told when an Airflow task fails, a run takes too long or a decision waits: `airflow.notify` of params.yaml."""
+"""Who is told when an Airflow task fails, a run takes too long, a decision waits or audio drifts: `airflow.notify`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,11 @@ def failure_callbacks(params: Params) -> list[Notify]:
 def approval_callbacks(params: Params) -> list[Notify]:
     """Return what an Airflow task calls that waits for a person: one for each notifier that is on approvals."""
     return _callbacks(params, "approval")
+
+
+def drift_callbacks(params: Params) -> list[Notify]:
+    """Return what tells of an alarm of monitoring: one for each notifier that is on drift."""
+    return _callbacks(params, "drift")
 
 
 def deadline_alerts(params: Params) -> list[DeadlineAlert]:

@@ -9,7 +9,7 @@ from airflow.sdk import Asset
 
 from audioml.params import Params
 
-DATASET, FEATURES, MODEL, CHAMPION = "dataset", "features", "model", "champion"
+DATASET, FEATURES, MODEL, CHAMPION, DRIFT = "dataset", "features", "model", "champion", "drift"
 
 
 def workspace_asset(params: Params, kind: str) -> Asset:
@@ -20,7 +20,7 @@ def workspace_asset(params: Params, kind: str) -> Asset:
     params : Params
         Of the workspace.
     kind : str
-        ``dataset`` (ingested and checked), ``features`` (split and extracted), ``model`` (a registered challenger) or
-        ``champion`` (a promoted version).
+        ``dataset`` (ingested and checked), ``features`` (split and extracted), ``model`` (a registered challenger),
+        ``champion`` (a promoted version) or ``drift`` (an alarm of monitoring).
     """
     return Asset(name=f"{params.name}.{kind}", uri=f"audioml://{params.name}/{kind}", group="audioml")

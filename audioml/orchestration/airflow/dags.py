@@ -1,12 +1,14 @@
 """Workspaces to DAGs.
 
-A workspace called NAME has five DAGs. Four hand on to each other by assets: `NAME.ingest`, which is scheduled by the
+A workspace called NAME has six DAGs. Four hand on to each other by assets: `NAME.ingest`, which is scheduled by the
 clock or by new recordings, `NAME.features`, `NAME.train` and `NAME.promote`. `NAME` is all of it in one, for a person
 who presses a button; it updates the last asset only, so that it starts none of the four. (Where people approve, it
-leaves that to `NAME.promote`.) One whose params say what to search (`tune.space`) has `NAME.tune` too.
+leaves that to `NAME.promote`.) `NAME.monitor` watches what is served. One whose params say what to search
+(`tune.space`) has `NAME.tune` too.
 
-Each begins with the Airflow task `begin`, a setup that waits until no other run works in the workspace, and finishes
-with `end`, its teardown. One that finds nothing to do skips everything between the two.
+Each but `NAME.promote` and `NAME.monitor` begins with the Airflow task `begin`, a setup that waits until no other run
+works in the workspace, and finishes with `end`, its teardown. One that finds nothing to do skips everything between
+the two.
 """
 
 from __future__ import annotations
@@ -20,14 +22,15 @@ from airflow.sdk import DAG, Param, TriggerRule
 
 from audioml.errors import ParamsError
 from audioml.orchestration.airflow.alerts import deadline_alerts, failure_callbacks
-from audioml.orchestration.airflow.assets import CHAMPION, DATASET, FEATURES, MODEL, workspace_asset
+from audioml.orchestration.airflow.assets import CHAMPION, DATASET, DRIFT, FEATURES, MODEL, workspace_asset
 from audioml.orchestration.airflow.form import OVERRIDES, run_form
 from audioml.orchestration.airflow.lease import PUBLISH, BeginOperator, EndOperator
 from audioml.orchestration.airflow.links import report_url
+from audioml.orchestration.airflow.monitoring import MONITOR, add_monitoring
 from audioml.orchestration.airflow.operators import PublishOperator
 from audioml.orchestration.airflow.promotion import add_promotion
 from audioml.orchestration.airflow.retries import retry_arguments
-from audioml.orchestration.airflow.schedules import ingest_schedule, partition_form
+from audioml.orchestration.airflow.schedules import ingest_schedule, monitor_schedule, partition_form
 from audioml.orchestration.airflow.step_group import add_step
 from audioml.orchestration.airflow.tuning import TUNE, add_tuning
 from audioml.orchestration.run_params import load_own_params
@@ -81,11 +84,12 @@ def build_dags(workspace: str | Path | None = None, *, dag_file: str | Path | No
     folder = Path(workspace or Path(dag_file or "").absolute().parents[1])
     try:
         params = load_own_params(folder)
-        check_name(folder, params.name, [stage.name for stage in STAGES] + [PROMOTE, TUNE])
+        check_name(folder, params.name, [stage.name for stage in STAGES] + [PROMOTE, TUNE, MONITOR])
         stages = [build_stage(folder, params, stage) for stage in STAGES]
+        monitor = build_monitor(folder, params)
     except ParamsError as error:
         raise ParamsError(f"{folder}: {error}") from None
-    dags = [*stages, build_promote(folder, params), build_chain(folder, params)]
+    dags = [*stages, build_promote(folder, params), monitor, build_chain(folder, params)]
     if params.tune.space:
         dags.append(build_tune(folder, params))
     return {dag.dag_id: dag for dag in dags}
@@ -108,6 +112,14 @@ def build_promote(folder: Path, params: Params) -> DAG:
     # A question that nobody answers must not keep newer challengers from being asked about.
     dag.max_active_runs = OPEN_QUESTIONS
     add_promotion(dag, folder, params, [workspace_asset(params, CHAMPION)])
+    return dag
+
+
+def build_monitor(folder: Path, params: Params) -> DAG:
+    """Build the DAG that watches what is served. It changes nothing that a step reads, so it needs no workspace."""
+    summary = "what is served beside its reference"
+    dag = _make_dag(folder, params, f"{params.name}.{MONITOR}", summary, schedule=monitor_schedule(params))
+    add_monitoring(dag, folder, params, [workspace_asset(params, DRIFT)])
     return dag
 
 
@@ -163,7 +175,7 @@ def describe_dag(folder: Path, params: Params, summary: str) -> str:
             *rows,
             "",
             f"DAGs: {', '.join(stages)}, `{params.name}.promote`, each started by the asset that the one before "
-            f"updates; `{params.name}` is all of them in one run.",
+            f"updates; `{params.name}` is all of them in one run. `{params.name}.{MONITOR}` watches what is served.",
             "",
             f"Registered model: {model}. [Report]({report}), [Data Docs]({data_docs}); both are in `{folder}/reports`.",
             "",

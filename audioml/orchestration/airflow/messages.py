@@ -1,4 +1,4 @@
-"""What a notifier says: of a failed Airflow task, of a missed deadline, of a decision that waits for a person.
+"""What a notifier says: of a failed Airflow task, a missed deadline, a decision that waits for a person, an alarm.
 
 The context that Airflow gives to a notifier is that of an Airflow task; for a missed deadline it is plain dictionaries
 of the DAG run and of the deadline, and nothing else.
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from airflow.sdk.configuration import conf
 
-FAILED, LATE, WAITING = "failed", "deadline missed", "waiting for a decision"
+FAILED, LATE, WAITING, ALARM = "failed", "deadline missed", "waiting for a decision", "alarm"
 MAX_ERROR_CHARACTERS = 2000
 
 
@@ -60,13 +60,14 @@ def _describe_deadline(context: Mapping[str, Any]) -> dict[str, str | None]:
 def _describe_task(context: Mapping[str, Any]) -> dict[str, str | None]:
     ti, error = context["ti"], context.get("exception")
     waits = error is None and hasattr(context.get("task"), "hitl_summary")
+    alarm = getattr(context.get("task"), "alarm", "") if error is None else ""
     url = str(ti.log_url)
     return {
         "dag": ti.dag_id,
         "run": ti.run_id,
         "task": ti.task_id,
-        "state": WAITING if waits else FAILED,
-        "error": None if waits else _error_text(error),
+        "state": ALARM if alarm else WAITING if waits else FAILED,
+        "error": alarm or (None if waits else _error_text(error)),
         "url": f"{url.partition('?')[0]}/required_actions" if waits else url,
     }
 

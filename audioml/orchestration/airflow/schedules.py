@@ -15,7 +15,7 @@ The manifest is one table, whatever partition is ingested; nothing after ingest 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow.sdk import AssetOrTimeSchedule, Context, CronDataIntervalTimetable, CronTriggerTimetable, Param
@@ -29,6 +29,7 @@ from audioml.partitions import is_dated, partition_of, period_of
 
 PARTITION = "partition"
 """The param of a DAG run that names its partition."""
+T = TypeVar("T", bound="CronDataIntervalTimetable | CronTriggerTimetable")
 BY_CLOCK = frozenset({"scheduled", "backfill"})
 """Types of DAG runs that stand for their data interval."""
 
@@ -82,9 +83,33 @@ def partition_options(params: Params, context: Context) -> list[str]:
     return ["--partition", partition] if partition else []
 
 
+def monitor_schedule(params: Params) -> CronTriggerTimetable | None:
+    """Return the schedule of the monitoring DAG; None without `monitor.cron`.
+
+    Raises
+    ------
+    ParamsError
+        When `monitor.cron` or `airflow.timezone` is not valid.
+    """
+    _check_timezone(params)
+    cron = params.monitor.cron
+    return (
+        None if cron is None else _check_cron(CronTriggerTimetable(cron, params.airflow.timezone), "monitor.cron", cron)
+    )
+
+
 def _timetable(params: Params) -> CronDataIntervalTimetable | CronTriggerTimetable | None:
     """Return when the clock starts a run; one with data intervals where they name partitions."""
+    _check_timezone(params)
     cron, timezone = params.airflow.cron, params.airflow.timezone
+    if cron is None:
+        return None
+    kind = CronDataIntervalTimetable if is_dated(params.data.partition) else CronTriggerTimetable
+    return _check_cron(kind(cron, timezone), "airflow.cron", cron)
+
+
+def _check_timezone(params: Params) -> None:
+    timezone = params.airflow.timezone
     try:
         ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -92,15 +117,15 @@ def _timetable(params: Params) -> CronDataIntervalTimetable | CronTriggerTimetab
             f"{FILE_NAME}: 'airflow.timezone' is {timezone!r}, but there is no such time zone; write one such as "
             "Europe/Berlin or UTC."
         ) from None
-    if cron is None:
-        return None
-    made = (CronDataIntervalTimetable if is_dated(params.data.partition) else CronTriggerTimetable)(cron, timezone)
+
+
+def _check_cron(made: T, key: str, cron: str) -> T:
     try:
         made.validate()
         croniter(made.expression).get_next()
     except (AirflowTimetableInvalid, CroniterBadDateError) as error:
         raise ParamsError(
-            f"{FILE_NAME}: 'airflow.cron' is {cron!r}, but it is no cron expression: {error}. Write one such as "
+            f"{FILE_NAME}: {key!r} is {cron!r}, but it is no cron expression: {error}. Write one such as "
             "'0 2 * * *', or @daily."
         ) from None
     return made

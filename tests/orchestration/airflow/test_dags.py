@@ -96,8 +96,9 @@ def test_a_step_follows_the_records_of_the_steps_it_reads(chain):
 
 
 def test_every_run_begins_with_the_lease_and_ends_by_giving_it_back(dags):
-    # Promotion works on the registry alone.
-    assert not dags.pop("birds.promote").has_task("begin")
+    # Promotion works on the registry alone, monitoring on it and on the log of predictions.
+    for dag_id in ("birds.promote", "birds.monitor"):
+        assert not dags.pop(dag_id).has_task("begin")
     for dag in dags.values():
         assert dag.get_task("begin").is_setup
         assert dag.get_task("begin").upstream_task_ids == set()
