@@ -30,7 +30,7 @@ DOCKER = os.environ.get("DOCKER", "docker").split()
 COMPOSE = os.environ.get("COMPOSE", "docker compose").split()
 PROJECT = "audioml-test"
 NAME = "digits"
-DAGS = {NAME, *(f"{NAME}.{stage}" for stage in ("ingest", "features", "train", "promote"))}
+DAGS = {NAME, *(f"{NAME}.{stage}" for stage in ("ingest", "features", "train", "promote", "monitor"))}
 WORKSPACE = f"/workspaces/{NAME}"
 FSDD = [
     *("--layout", "filename", "--pattern", r"(?P<label>\d)_(?P<speaker>\w+)_(?P<index>\d+)"),

@@ -33,7 +33,7 @@ def read(tmp_path, monkeypatch):
 
 
 def dags_of(name):
-    return {name, *(f"{name}.{stage}" for stage in ("ingest", "features", "train", "promote"))}
+    return {name, *(f"{name}.{stage}" for stage in ("ingest", "features", "train", "promote", "monitor"))}
 
 
 def test_each_broken_workspace_is_an_import_error_of_its_own(tmp_path, read):
