@@ -55,8 +55,8 @@ class Evidence:
     read_scores: Callable[[], pd.DataFrame | None]
     """Return the test clips with both versions' scores: the manifest's columns, and ``ours``, ``ours_of``, ``theirs``,
     ``theirs_of``, whose sums' quotients are the metric; None where that is not how the metric is made."""
-    read_clips: Callable[[int], list[tuple[str, bytes]]]
-    """Return clip id and audio file of so many test clips, drawn by the seed."""
+    read_clips: Callable[[int], tuple[pd.DataFrame, list[bytes]]]
+    """Return so many test clips, drawn by the seed: rows of the manifest, and their audio files."""
     serve: Callable[[], AbstractContextManager[str]]
     """Return the address of a server of the challenger, in a process of its own, for the block."""
 

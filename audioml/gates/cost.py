@@ -34,7 +34,7 @@ def check(params: Params, evidence: Evidence) -> Verdict:
     """Weigh the network, and time it."""
     figures, asked = {"mb": (evidence.challenger.package / MODEL).stat().st_size / 1e6}, []
     if params.max_ms is not None:
-        clips = [audio for _, audio in evidence.read_clips(TIMED_CLIPS)]
+        _, clips = evidence.read_clips(TIMED_CLIPS)
         if not clips:
             return Verdict(False, "There are no test clips to time it on.")
         figures["ms"] = 1000 * float(np.median(time_predictions(evidence.challenger.package, clips)))

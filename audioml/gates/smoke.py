@@ -22,12 +22,12 @@ class Params(Section):
 
 def check(params: Params, evidence: Evidence) -> Verdict:
     """Try the server as a user would."""
-    clips = evidence.read_clips(params.clips)
+    test, clips = evidence.read_clips(params.clips)
     with evidence.serve() as url, httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
         ready = client.get("/health/ready")
         if ready.status_code != httpx.codes.OK:
             return Verdict(False, f"The server is not ready: {ready.text}")
-        for clip_id, audio in clips:
+        for clip_id, audio in zip(test["clip_id"], clips, strict=True):
             answer = client.post("/predict", content=audio)
             if answer.status_code != httpx.codes.OK:
                 said = f"{answer.status_code}: {answer.text}"

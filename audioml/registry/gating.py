@@ -32,6 +32,7 @@ from audioml.store.files import hash_json
 from audioml.training.seeds import derive_seed
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
@@ -172,7 +173,7 @@ def _gather(
         package = fetch_package(ctx.state, version.uri, version.package_digest)
         return Side(version.version, version.metrics, package / ARTIFACTS)
 
-    def read_clips(n: int) -> list[tuple[str, bytes]]:
+    def read_clips(n: int) -> tuple[pd.DataFrame, list[bytes]]:
         return read_test_clips(ctx, n, np.random.default_rng(derive_seed(ctx.params.seed, "gates")))
 
     return Evidence(

@@ -94,20 +94,23 @@ def read_scores(ctx: Workspace, challenger: RegisteredVersion, champion: Registe
     return manifest.merge(pd.read_parquet(path), on="clip_id", how="inner", validate="one_to_one")
 
 
-def read_test_clips(ctx: Workspace, n: int, generator: np.random.Generator) -> list[tuple[str, bytes]]:
-    """Return clip id and audio file of so many test clips, drawn at random; none where the workspace has no data."""
-    if not all(ctx.path(path).exists() for path in (MANIFEST, SPLITS, FOLDER)):
-        return []
+def read_test_clips(ctx: Workspace, n: int, generator: np.random.Generator) -> tuple[pd.DataFrame, list[bytes]]:
+    """Return so many test clips, drawn at random: rows of the manifest, and their audio files.
+
+    Raises
+    ------
+    RegistryError
+        When the workspace has no data.
+    """
+    _require_data(ctx)
     test = _read_test(ctx)
-    drawn = test.iloc[np.sort(generator.choice(len(test), min(n, len(test)), replace=False))]
-    return list(zip(drawn["clip_id"], _read_audio(ctx, drawn), strict=True))
+    drawn = test.iloc[np.sort(generator.choice(len(test), min(n, len(test)), replace=False))].reset_index(drop=True)
+    return drawn, _read_audio(ctx, drawn)
 
 
 def _place_of(ctx: Workspace, challenger: RegisteredVersion, champion: RegisteredVersion) -> Path:
     """Return where a comparison of these packages on these clips is kept."""
-    for path in (MANIFEST, SPLITS, FOLDER):
-        if not ctx.path(path).exists():
-            raise RegistryError(f"{path} is missing in {ctx.workspace}, so there are no clips to compare versions on.")
+    _require_data(ctx)
     params = ctx.params.evaluate
     inputs = {path: hash_file(ctx.path(path)) for path in (MANIFEST, SPLITS)}
     unread = sorted(_unreadable(ctx))
@@ -115,6 +118,12 @@ def _place_of(ctx: Workspace, challenger: RegisteredVersion, champion: Registere
     key = hash_json([challenger.package_digest, champion.package_digest, inputs, unread, settings])
     place: Path = ctx.state / CACHE / f"{key[:32]}.json"
     return place
+
+
+def _require_data(ctx: Workspace) -> None:
+    for path in (MANIFEST, SPLITS, FOLDER):
+        if not ctx.path(path).exists():
+            raise RegistryError(f"{path} is missing in {ctx.workspace}, so there are no clips to compare versions on.")
 
 
 def _read_test(ctx: Workspace) -> pd.DataFrame:
