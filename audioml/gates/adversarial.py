@@ -15,7 +15,7 @@ from audioml.gates._evidence import Evidence, Verdict, compare_figures
 from audioml.inference.predictor import Predictor
 from audioml.params import Params as AllParams
 from audioml.params import PluginSection, Section
-from audioml.tasks._outputs import divide, stack, sum_scores
+from audioml.tasks._outputs import divide, join, sum_scores
 from audioml.training.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from audioml.inference.description import Description
 
 CHECKPOINT = "checkpoint.ckpt"
+BATCH_CLIPS = 16
 TASKS = ("classification", "tagging")
 """Whose loss takes one row of targets a window."""
 
@@ -84,20 +85,25 @@ def _attack(
     truth = torch.from_numpy(task.encode_targets(own, description.targets, test))
     generator = torch.Generator().manual_seed(derive_seed(evidence.params.seed, "attack"))
     outputs = []
-    for i, data in enumerate(clips):
-        windows, offsets_s = extractor.windows(data)
-        wanted = truth[i : i + 1].expand(len(windows), *truth.shape[1:])
+    for first in range(0, len(clips), BATCH_CLIPS):
+        cut = [extractor.windows(data) for data in clips[first : first + BATCH_CLIPS]]
+        # Windows of lengths of their own can't be attacked together.
+        for places in [range(len(cut))] if extractor.has_one_shape else [[i] for i in range(len(cut))]:
+            windows = np.concatenate([cut[i][0] for i in places])
+            offsets_s = np.concatenate([cut[i][1] for i in places])
+            clip_of = np.repeat(list(places), [len(cut[i][0]) for i in places])
+            wanted = truth[first + torch.from_numpy(clip_of)]
 
-        def loss_of(audio: torch.Tensor, wanted: torch.Tensor = wanted) -> torch.Tensor:
-            features = extractor.plugin.extract_torch(extractor.params, audio)
-            loss: torch.Tensor = task.loss(own, network(features), wanted)
-            return loss
+            def loss_of(audio: torch.Tensor, wanted: torch.Tensor = wanted) -> torch.Tensor:
+                features = extractor.plugin.extract_torch(extractor.params, audio)
+                loss: torch.Tensor = task.loss(own, network(features), wanted)
+                return loss
 
-        audio = torch.from_numpy(np.ascontiguousarray(windows))
-        attacked = attack_audio(loss_of, audio, params.snr_db, params.attack, params.steps, generator)
-        features = extractor.plugin.extract(extractor.params, attacked.numpy())
-        outputs.append(predictor.merge_clips(predictor.run_features(features), [i] * len(windows), offsets_s)[1][0])
-    return stack(outputs)
+            audio = torch.from_numpy(windows)
+            attacked = attack_audio(loss_of, audio, params.snr_db, params.attack, params.steps, generator)
+            features = extractor.plugin.extract(extractor.params, attacked.numpy())
+            outputs.append(predictor.merge_clips(predictor.run_features(features), clip_of, offsets_s)[1])
+    return join(outputs)
 
 
 def _params_of(params: AllParams, description: Description) -> AllParams:
