@@ -54,17 +54,7 @@ def read_log(state: Path, days: Sequence[datetime.date], columns: Sequence[str] 
         When a file is damaged.
     """
     schema = pa.schema([SCHEMA.field(name) for name in columns])
-    parts = []
-    for day in days:
-        for path in sorted((state / FOLDER / DAY.format(day)).glob("[!.]*.parquet")):
-            try:
-                # pyarrow takes the folder's name for a column, unless it is given the open file.
-                with path.open("rb") as file:
-                    parts.append(_read(file, schema))
-            except FileNotFoundError:
-                continue  # The server has just made one file of the day.
-            except pa.ArrowInvalid as error:
-                raise StoreError(f"{path} is no part of the log ({error}). Remove it.") from None
+    parts = [table for day in days for table in _read_day(state / FOLDER / DAY.format(day), schema)]
     frame: pd.DataFrame = pa.concat_tables(parts or [schema.empty_table()]).to_pandas()
     return frame
 
@@ -111,9 +101,25 @@ def _answer(files: Any, predictor: Predictor) -> Iterator[dict[str, Any]]:
         }
 
 
-def _read(file: Any, schema: pa.Schema) -> pa.Table:
-    parts = pq.ParquetFile(file)
-    there = [name for name in schema.names if name in parts.schema_arrow.names]
-    table = parts.read(columns=there)
+def _read_day(folder: Path, schema: pa.Schema) -> list[pa.Table]:
+    """Return the tables of a day, all as they are now: a server may make one file of them at this moment."""
+    while True:
+        paths = sorted(folder.glob("[!.]*.parquet"))
+        try:
+            return [_read(path, schema) for path in paths]
+        except FileNotFoundError:
+            if paths == sorted(folder.glob("[!.]*.parquet")):
+                raise
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        # pyarrow takes the folder's name for a column, unless it is given the open file.
+        with path.open("rb") as file:
+            parts = pq.ParquetFile(file)
+            there = [name for name in schema.names if name in parts.schema_arrow.names]
+            table = parts.read(columns=there)
+    except pa.ArrowInvalid as error:
+        raise StoreError(f"{path} is no part of the log ({error}). Remove it.") from None
     columns = [table[f.name] if f.name in there else pa.nulls(len(table), f.type) for f in schema]
     return pa.Table.from_arrays(columns, schema=schema)

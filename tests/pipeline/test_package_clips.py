@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-from audioml.pipeline.package_clips import MAX_GOLDEN_BYTES, choose_golden, read_example, read_golden
+from audioml.pipeline import package_clips
+from audioml.pipeline.package_clips import MAX_GOLDEN_BYTES, choose_golden, iter_reference, read_example, read_golden
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits, write_splits
 
 from .steps._train_space import make_workspace
@@ -48,3 +51,26 @@ def test_without_validation_they_are_of_training(tmp_path: Path) -> None:
     write_splits(ctx.path(SPLITS), read_splits(ctx.path(SPLITS)).assign(split="train"))
     assert len(read_golden(ctx, [])) == 8
     assert read_example(ctx, []) == read_golden(ctx, [])[0][1]
+
+
+def test_reference_is_of_training_and_validation_and_names_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = make_workspace(tmp_path)
+    manifest = read_manifest(ctx.path(MANIFEST)).set_index("clip_id")
+    split = read_splits(ctx.path(SPLITS)).set_index("clip_id")["split"]
+    clips = list(iter_reference(ctx, []))
+    assert {clip.split for clip in clips} == {"train", "validation"}
+    assert all(split[clip.clip_id] == clip.split for clip in clips)
+    assert len(clips) == (split != "test").sum()
+    assert all(clip.group is None for clip in clips)
+    assert [clip.audio.decode() for clip in clips] == [f"audio {manifest.loc[c.clip_id, 'path'][:2]}" for c in clips]
+    # Ids are hashes: the first in their order are drawn at random, and the same ones each time.
+    monkeypatch.setattr(package_clips, "MAX_REFERENCE_CLIPS", 3)
+    fewer = [clip for clip in iter_reference(ctx, [clips[0].clip_id]) if clip.split == "train"]
+    assert [clip.clip_id for clip in fewer] == sorted(split.index[split == "train"].difference([clips[0].clip_id]))[:3]
+    grouped = ctx.params.model_copy(update={"split": ctx.params.split.model_copy(update={"group": "label"})})
+    labels = {
+        (clip.group, manifest.loc[clip.clip_id, "label"]) for clip in iter_reference(replace(ctx, params=grouped), [])
+    }
+    assert len({group for group, _ in labels}) == 2
