@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import audioml
-from audioml.cli import models, params, pipeline, serving, speakers, stack, tokens, tuning, workspace
+from audioml.cli import lineage, models, params, pipeline, serving, speakers, stack, tokens, tuning, workspace
 from audioml.cli._output import err, out
 from audioml.errors import IO_ERROR, SERVICE_ERROR, SOFTWARE_ERROR, USER_ERROR, AudiomlError, ServiceError
 
@@ -40,6 +40,8 @@ for command in (
     stack.demo,
     serving.predict,
     serving.serve,
+    lineage.lineage,
+    lineage.forget,
 ):
     app.command()(command)
 # All that follows the name of Airflow's command belongs to it.

@@ -36,10 +36,17 @@ def list_versions(workspace: Workspace = Path(), as_json: AsJson = False) -> Non
         print_json([asdict(candidate) for candidate in candidates])
         return
     rows = [
-        (str(c.version), ", ".join(c.aliases), c.created, c.dataset_digest[:8], _describe_events(c.history))
+        (
+            str(c.version),
+            ", ".join(c.aliases),
+            c.created,
+            c.dataset_digest[:8],
+            _describe_withdrawn(c.withdrawn),
+            _describe_events(c.history),
+        )
         for c in candidates
     ]
-    print_table(("version", "aliases", "registered", "dataset", "decided"), rows)
+    print_table(("version", "aliases", "registered", "dataset", "withdrawn", "decided"), rows)
 
 
 @app.command()
@@ -168,6 +175,10 @@ def _print_paired(paired: dict[str, Any]) -> None:
             more = paired[f"n_{name}"] - len(paths)
             shown = ", ".join(paths) + (f" and {more} more" if more else "")
             out.print(f"{name.capitalize()}: {shown}", markup=False, soft_wrap=True)
+
+
+def _describe_withdrawn(mark: dict[str, Any] | None) -> str:
+    return "" if mark is None else f"{mark['recordings']} recordings, {mark['train']} trained on ({mark['time'][:10]})"
 
 
 def _describe_events(events: tuple[dict[str, Any], ...]) -> str:
