@@ -24,7 +24,7 @@ class Node:
         return {"kind": self.kind, "name": self.name, **self.facts, **({"children": children} if children else {})}
 
 
-def make_node(kind: str, name: str, *children: Node | None, **facts: Any) -> Node:
+def make_node(kind: str, name: str, /, *children: Node | None, **facts: Any) -> Node:
     """Return a node without the facts and children that are not known (None, or an empty string)."""
     known = {key: value for key, value in facts.items() if value is not None and value != ""}
     return Node(kind, name, known, tuple(child for child in children if child is not None))

@@ -73,7 +73,7 @@ def trace_model(ctx: Context, version: RegisteredVersion) -> Node:
     run = make_node(
         "run",
         provenance.run_name or provenance.run_id,
-        make_node("params", f"{len(facts.params)} params", **facts.params) if facts.params else None,
+        make_node("params", f"{len(facts.params)} params", values=facts.params) if facts.params else None,
         _trace_code(provenance),
         make_node("environment", f"{len(facts.environment)} pinned", libraries=list(facts.environment))
         if facts.environment
@@ -120,7 +120,7 @@ def _trace_code(provenance: Provenance) -> Node:
 
 def _trace_features(ctx: Context, clips: pd.DataFrame) -> list[Node]:
     """Return the feature shards, each named by the hash of what made it, and whether they are here."""
-    counts = sorted(Counter(clips["features"]).items())
+    counts = sorted(Counter[str](clips["features"].tolist()).items())
     there = {path.name for path in ctx.path("features").glob("*.arrow")}
     return [make_node("features", name, clips=count, here=name in there) for name, count in counts]
 
@@ -150,14 +150,14 @@ def _list_split(clips: pd.DataFrame, split: str) -> Node | None:
     files = [
         make_node(
             "recording",
-            row.path,
-            sha256=row.clip_id,
-            start_s=row.start_s or None,
-            group=row.group,
-            features=row.features,
-            packaged=row.packaged or None,
+            row["path"],
+            sha256=row["clip_id"],
+            start_s=row["start_s"] or None,
+            group=row["group"] if isinstance(row["group"], str) else None,
+            features=row["features"],
+            packaged=row["packaged"] or None,
         )
-        for row in own.itertuples(index=False)
+        for row in own.to_dict("records")
     ]
     return make_node("recordings", SPLITS[split], *files, split=split, clips=len(own), files=own["path"].nunique())
 

@@ -8,7 +8,9 @@ from audioml.lineage.node import Node
 
 SHORT = 12
 """Digits of a hash that people compare."""
-HASHES = ("sha256", "dvc_md5", "package_digest", "commit", "git_commit", "run_id")
+HASHES = ("sha256", "dvc_md5", "package_digest", "git_commit", "run_id")
+UNTOLD = ("prediction", "split", "learned", "commit")
+"""What another fact or the name says already."""
 MOST_PARAMS = 8
 LEADING = ("model.name", "features.name", "task.name", "training.", "seed")
 """Params that say most of a model come first."""
@@ -23,7 +25,7 @@ def describe_facts(node: Node) -> str:
 def list_facts(node: Node) -> list[str]:
     """Return what is known of a node, an entry a fact."""
     if node.kind == "params":
-        return _list_params(node.facts)
+        return _list_params(node.facts["values"])
     if node.kind == "environment":
         return [", ".join(node.facts["libraries"])]
     return [text for name, value in node.facts.items() if (text := _describe(name, value))]
@@ -32,8 +34,10 @@ def list_facts(node: Node) -> list[str]:
 def _describe(name: str, value: Any) -> str:
     if name == "withdrawn":
         return f"WITHDRAWN since: {value['recordings']} recordings, {value['train']} trained on ({value['reason']})"
-    if name in ("prediction", "split", "learned"):
+    if name in UNTOLD:
         return ""
+    if name == "changed":
+        return "with changes that are in no commit"
     words = name.replace("_", " ")
     if name in HASHES:
         return f"{words.replace('dvc md5', 'DVC MD5').replace('sha256', 'SHA-256')} {value[:SHORT]}"

@@ -103,7 +103,7 @@ def test_from_a_prediction_to_the_files_and_from_a_withdrawn_file_to_the_models(
         assert data["in_dvc_cache"] is True
         head = run_command("git", "rev-parse", "HEAD", cwd=workspace).stdout.strip()
         assert below(told, "code")[0]["commit"] == head
-        assert below(told, "params")[0]["training.max_epochs"] == "2"
+        assert below(told, "params")[0]["values"]["training.max_epochs"] == "2"
         assert any(library.startswith("onnxruntime==") for library in below(told, "environment")[0]["libraries"])
         used = {node["name"] for node in below(told, "features") if "clips" in node}
         assert used == set(shards(workspace, "features"))
