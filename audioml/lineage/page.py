@@ -13,14 +13,14 @@ from audioml.lineage.node import Node, summarize
 from audioml.lineage.words import list_facts
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-BOX_PX, GAP_PX = 232, 44
+BOX_PX, GAP_PX = 244, 40
 """Width of a box, and from one column to the next."""
 LINE_PX, PADDING_PX, ROW_GAP_PX = 15, 9, 10
 MARGIN_PX = 12
 MOST_LINES = 5
 """Facts in a box; all of them stand below the graph."""
-MOST_LETTERS = 34
-"""Of one line in a box."""
+MOST_LETTERS, MOST_BOLD = 34, 28
+"""Of one line in a box, and of the name above it."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ def render_page(node: Node, most: int) -> str:
 
 
 def place(root: Node) -> Box:
-    """Return the boxes of a tree: a column a generation, children side by side, parents in the middle of theirs."""
+    """Return the boxes of a tree: a column a generation, children below each other, parents beside their first one."""
     numbers = count()
     next_free: list[int] = []
 
     def put(node: Node, depth: int) -> Box:
-        title = _cut(node.name)
+        title = _cut(node.name, MOST_BOLD)
         lines = () if node.kind == "more" else tuple(_cut(line) for line in list_facts(node)[:MOST_LINES])
         height = 2 * PADDING_PX + LINE_PX * (2 + len(lines)) if node.kind != "more" else 2 * PADDING_PX + LINE_PX
         anchor = f"n{next(numbers)}"
@@ -105,8 +105,7 @@ def place(root: Node) -> Box:
             for deeper in range(depth + 1, len(next_free)):
                 next_free[deeper] = max(next_free[deeper], next_free[depth])
         children = tuple(put(child, depth + 1) for child in node.children)
-        middle = (children[0].middle + children[-1].middle) // 2 if children else 0
-        y = max(next_free[depth], middle - height // 2)
+        y = max(next_free[depth], children[0].y if children else 0)
         next_free[depth] = y + height + ROW_GAP_PX
         return Box(node, anchor, MARGIN_PX + depth * (BOX_PX + GAP_PX), y, height, title, lines, children)
 
@@ -121,9 +120,9 @@ def _tell(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, most: int = MOST_LETTERS) -> str:
     """Cut a line in its middle: the ends of paths tell more than what lies between."""
-    if len(text) <= MOST_LETTERS:
+    if len(text) <= most:
         return text
-    half = (MOST_LETTERS - 1) // 2
+    half = (most - 1) // 2
     return f"{text[:half]}…{text[-half:]}"

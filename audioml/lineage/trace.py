@@ -128,7 +128,8 @@ def _trace_features(ctx: Context, clips: pd.DataFrame) -> list[Node]:
 def _trace_dataset(ctx: Context, provenance: Provenance, clips: pd.DataFrame | None) -> Node:
     digest = provenance.dataset_digest
     cached = digest and (ctx.path(MANIFEST_CACHE) / digest[:2] / digest[2:]).exists()
-    lists = [] if clips is None else [_list_split(clips, split) for split in SPLITS]
+    withdrawn = read_withdrawn(ctx.path(WITHDRAWN))
+    lists = [] if clips is None else [_list_split(clips, split, withdrawn) for split in SPLITS]
     return make_node(
         "dataset",
         provenance.dataset or MANIFEST,
@@ -143,7 +144,7 @@ def _trace_dataset(ctx: Context, provenance: Provenance, clips: pd.DataFrame | N
     )
 
 
-def _list_split(clips: pd.DataFrame, split: str) -> Node | None:
+def _list_split(clips: pd.DataFrame, split: str, withdrawn: Withdrawn) -> Node | None:
     own = clips[clips["split"] == split]
     if own.empty:
         return None
@@ -156,6 +157,7 @@ def _list_split(clips: pd.DataFrame, split: str) -> Node | None:
             group=row["group"] if isinstance(row["group"], str) else None,
             features=row["features"],
             packaged=row["packaged"] or None,
+            withdrawn=row["clip_id"] in withdrawn.by_id or None,
         )
         for row in own.to_dict("records")
     ]

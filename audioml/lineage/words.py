@@ -8,7 +8,9 @@ from audioml.lineage.node import Node
 
 SHORT = 12
 """Digits of a hash that people compare."""
-HASHES = ("sha256", "dvc_md5", "package_digest", "git_commit", "run_id")
+HASHES = ("sha256", "dvc_md5", "package_digest", "git_commit", "run_id", "features")
+TIMES = ("time", "trained", "registered")
+SECONDS = len("2026-11-22T10:00:00")
 UNTOLD = ("prediction", "split", "learned", "commit")
 """What another fact or the name says already."""
 MOST_PARAMS = 8
@@ -27,25 +29,28 @@ def list_facts(node: Node) -> list[str]:
     if node.kind == "params":
         return _list_params(node.facts["values"])
     if node.kind == "environment":
-        return [", ".join(node.facts["libraries"])]
+        return list(node.facts["libraries"])
     return [text for name, value in node.facts.items() if (text := _describe(name, value))]
 
 
 def _describe(name: str, value: Any) -> str:
-    if name == "withdrawn":
-        return f"WITHDRAWN since: {value['recordings']} recordings, {value['train']} trained on ({value['reason']})"
+    if name == "withdrawn" and isinstance(value, dict):
+        return f"WITHDRAWN: {value['recordings']} ({value['train']} trained on)"
     if name in UNTOLD:
         return ""
+    if name in TIMES:
+        told = value[:SECONDS].replace("T", " ")
+        return told if name == "time" else f"{name} {told}"
     if name == "changed":
         return "with changes that are in no commit"
-    words = name.replace("_", " ")
+    words = name.replace("_", " ").replace("dvc cache", "DVC's cache")
     if name in HASHES:
         return f"{words.replace('dvc md5', 'DVC MD5').replace('sha256', 'SHA-256')} {value[:SHORT]}"
     if isinstance(value, bool):
         return words if value else f"not {words}"
     if isinstance(value, list):
         return f"{words} {', '.join(str(v)[:SHORT] if name == 'clips' else str(v) for v in value)}"
-    if name in ("role", "note", "said", "audio", "file", "time"):
+    if name in ("role", "note", "said", "audio", "file"):
         return str(value)
     if isinstance(value, float):
         return f"{words} {value:.4g}"
