@@ -166,6 +166,13 @@ def read_mark(tags: dict[str, str]) -> dict[str, Any] | None:
     return mark
 
 
+def find_mark(name: str, version: int) -> dict[str, Any] | None:
+    """Return what `read_mark` says of a version now. Needs `audioml.registry.tracking.tracking` around it."""
+    import mlflow
+
+    return read_mark(mlflow.MlflowClient().get_model_version(name, str(version)).tags)
+
+
 def find_source(version: RegisteredVersion) -> str:
     """Return the ``NAME/VERSION``, or the path, of the weights that a version's training started from; often none."""
     import mlflow

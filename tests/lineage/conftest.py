@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from audioml.registry.versions import register_package
 from audioml.serving.prediction_log import FOLDER, Logged, PredictionLog
 from audioml.store.manifest import MANIFEST, read_manifest
 from audioml.store.training_clips import write_training_clips
+
+
+NUMBERS = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -73,13 +77,14 @@ def ctx(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Context:
-    """The workspace; its model has a name of its own on the server that tests share. Request `r1` asked about low/0."""
+    """The workspace; its model and its tones are its own on the server that tests share. `r1` asked about low/0."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server_uri)
+    detuned_hz = 0.37 * next(NUMBERS)
     for i in range(6):
         for label, base in (("low", 200), ("high", 2000)):
             path = tmp_path / "recordings" / label / f"{i}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(tone_wav(base + 10 * i))
+            path.write_bytes(tone_wav(base + 10 * i + detuned_hz))
     params = minimal_params | {
         "name": f"m-{tmp_path.name}",
         "data": {"layout": "folder", "source": str(tmp_path / "recordings")},

@@ -37,7 +37,7 @@ def clips_of(**splits: str) -> pd.DataFrame:
                 "clip_id": name,
                 "path": f"{name}.wav",
                 "start_s": 0.0,
-                "group": None,
+                "group": "g",
                 "split": split,
                 "features": "f.arrow",
                 "packaged": i == 0,

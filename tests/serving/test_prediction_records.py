@@ -17,7 +17,12 @@ INFO = AudioInfo("WAV", "PCM_16", 8000, 2, 4000)
 def state(tmp_path: Path) -> Path:
     """A log of two requests, the second with two files."""
     log = PredictionLog(tmp_path / FOLDER, keep_audio=True)
-    for request, file, audio in (("r0", 0, b"one"), ("r1", 0, b"two"), ("r1", 1, b"one"), ("r2", 1, None)):
+    for request, file, audio in (
+        ("r0", 0, b"first recording"),
+        ("r1", 0, b"second recording"),
+        ("r1", 1, b"first recording"),
+        ("r2", 1, None),
+    ):
         log.add(Logged(request, file, "tones", 3, "primary", audio, INFO, {"label": "höch"}, 1.5))
     log.close()
     return tmp_path
@@ -29,7 +34,10 @@ def sha256(audio: bytes) -> str:
 
 def test_the_files_of_a_request(state: Path) -> None:
     rows = find_request(state, "r1")
-    assert [(row["file"], row["sha256"]) for row in rows] == [(0, sha256(b"two")), (1, sha256(b"one"))]
+    assert [(row["file"], row["sha256"]) for row in rows] == [
+        (0, sha256(b"second recording")),
+        (1, sha256(b"first recording")),
+    ]
     assert (rows[0]["prediction"], rows[0]["model"], rows[0]["version"]) == ({"label": "höch"}, "tones", 3)
     assert rows[0]["time"].endswith("+00:00")
     assert "audio" not in rows[0]
@@ -37,20 +45,20 @@ def test_the_files_of_a_request(state: Path) -> None:
 
 
 def test_the_answers_about_a_recording(state: Path) -> None:
-    rows = find_recordings(state, {sha256(b"one")})
+    rows = find_recordings(state, {sha256(b"first recording")})
     assert [(row["request_id"], row["file"]) for row in rows] == [("r0", 0), ("r1", 1)]
 
 
 def test_audio_is_forgotten_and_all_else_stays(state: Path) -> None:
     before = pd.read_parquet(state / FOLDER)
-    assert forget_audio(state, [sha256(b"one")]) == 2
-    assert forget_audio(state, [sha256(b"one")]) == 0
+    assert forget_audio(state, [sha256(b"first recording")]) == 2
+    assert forget_audio(state, [sha256(b"first recording")]) == 0
     after = pd.read_parquet(state / FOLDER)
     assert dict(zip(after["request_id"] + after["file"].astype(str), after["audio"], strict=True)) == {
         "r00": None,
-        "r10": b"two",
+        "r10": b"second recording",
         "r11": None,
         "r21": None,
     }
     pd.testing.assert_frame_equal(before.drop(columns="audio"), after.drop(columns="audio"))
-    assert not any(b"one" in path.read_bytes() for path in (state / FOLDER).rglob("*.parquet"))
+    assert not any(b"first recording" in path.read_bytes() for path in (state / FOLDER).rglob("*.parquet"))
