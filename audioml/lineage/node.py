@@ -30,9 +30,13 @@ def make_node(kind: str, name: str, /, *children: Node | None, **facts: Any) -> 
     return Node(kind, name, known, tuple(child for child in children if child is not None))
 
 
+LISTS = ("recordings", "features", "models", "predictions")
+"""Kinds of nodes whose children are entries of one list, which may be long."""
+
+
 def summarize(node: Node, most: int) -> Node:
-    """Return a copy in which lists of recordings, shards or params name the first `most`, and count the others."""
-    shown = [summarize(child, most) for child in node.children[:most]]
+    """Return a copy in which long lists name the first `most` entries, and count the others."""
+    shown = [summarize(child, most) for child in (node.children[:most] if node.kind in LISTS else node.children)]
     if hidden := len(node.children) - len(shown):
         shown.append(Node("more", f"and {hidden:,} more"))
     return Node(node.kind, node.name, node.facts, tuple(shown))

@@ -72,8 +72,11 @@ class RecordingFinder:
             if entry.path == reference or begins or (file.is_file() and hash_file(file) in ids):
                 is_cut = (entry.sha256,) != entry.clips
                 return Recording(entry.path, entry.sha256, entry.clips, is_cut, ingested=False)
-        if (path := self._look_up(self._learned, reference, file)) is not None:
-            return self._describe(self._learned, path, False)
+        for model, clips in self._learned.items():
+            # The same path means another recording in another workspace.
+            by_path = model == self._ctx.model_name
+            if (path := self._look_up(clips, reference, file, by_path)) is not None:
+                return self._describe(clips, path, False)
         if file.is_file():
             sha256 = hash_file(file)
             return Recording(reference, sha256, (sha256,), ingested=False)
@@ -119,16 +122,16 @@ class RecordingFinder:
             )
         return [self._describe(manifest, path, True) for path in paths]
 
-    def _look_up(self, clips: pd.DataFrame, reference: str, file: Path) -> str | None:
+    def _look_up(self, clips: pd.DataFrame, reference: str, file: Path, by_path: bool = True) -> str | None:
         """Return the path of the recording in a table of clips."""
-        if (clips["path"] == reference).any():
+        if by_path and (clips["path"] == reference).any():
             return reference
         if file.is_file():
             same = clips.loc[clips["clip_id"] == hash_file(file), "path"]
             if len(same):
                 return str(same.iloc[0])
             source = self._ctx.source
-            if source is not None and not source.is_remote:
+            if by_path and source is not None and not source.is_remote:
                 inside = Path(source.address).resolve()
                 inside = inside if inside.is_dir() else inside.parent
                 if file.resolve().is_relative_to(inside):
@@ -167,11 +170,13 @@ class RecordingFinder:
             return ""
 
     @cached_property
-    def _learned(self) -> pd.DataFrame:
-        """The clips that models of the registry have met."""
-        sets = (read_training_set(self._ctx, version) for version in list_versions())
-        tables = [table[COLUMNS] for table in sets if table is not None]
-        return pd.concat(tables) if tables else pd.DataFrame(columns=COLUMNS, dtype=object)
+    def _learned(self) -> dict[str, pd.DataFrame]:
+        """The clips that models of the registry have met, by the model's name; the workspace's own first."""
+        tables: dict[str, list[pd.DataFrame]] = {self._ctx.model_name: []}
+        for version in list_versions():
+            if (table := read_training_set(self._ctx, version)) is not None:
+                tables.setdefault(version.name, []).append(table[COLUMNS])
+        return {name: pd.concat(own) for name, own in tables.items() if own}
 
 
 def _is_cut(rows: pd.DataFrame, ctx: Context) -> bool:

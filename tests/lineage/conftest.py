@@ -26,7 +26,6 @@ from audioml.serving.prediction_log import FOLDER, Logged, PredictionLog
 from audioml.store.manifest import MANIFEST, read_manifest
 from audioml.store.training_clips import write_training_clips
 
-
 NUMBERS = count(1)
 
 
