@@ -178,7 +178,7 @@ def _print_paired(paired: dict[str, Any]) -> None:
 
 
 def _describe_withdrawn(mark: dict[str, Any] | None) -> str:
-    return "" if mark is None else f"{mark['recordings']} recordings, {mark['train']} trained on ({mark['time'][:10]})"
+    return "" if mark is None else f"{mark['recordings']} ({mark['train']} trained on), {mark['time'][:10]}"
 
 
 def _describe_events(events: tuple[dict[str, Any], ...]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from audioml.errors import StepError
@@ -21,6 +22,7 @@ from audioml.pipeline.context import STATE_DIR, Context
 from audioml.pipeline.fingerprint import is_unchanged
 from audioml.pipeline.graph import STEPS, downstream
 from audioml.pipeline.step import Output, Step
+from audioml.store.files import read_json
 from audioml.store.withdrawn import WITHDRAWN
 
 CODE_LINK = f"{STATE_DIR}/code"
@@ -28,6 +30,8 @@ SOURCE = "${data.source}"
 LISTED = "the source is listed on each run"
 """Why `ingest` runs when its source is a URL, or ingested by partition."""
 REMOTE = f"{STATE_DIR}/dvc-remote"
+RUNNING = ".dvc/tmp/rwlock"
+"""Where DVC notes which of its processes write what; one that was killed leaves its note."""
 HEADER = """\
 # The pipeline as DVC stages, rendered from audioml's graph of steps by `audioml render`.
 # `dvc repro` runs what changed; `audioml plan` says what that is, and why.
@@ -168,6 +172,13 @@ def record_step(ctx: Context, step: Step) -> None:
             )
     with _repository(ctx) as repo:
         repo.commit(step.name, force=True)
+
+
+def find_repro(ctx: Context) -> int | None:
+    """Return the id of a process of DVC's that is running a stage of the workspace now, if there is one."""
+    path = ctx.path(RUNNING)
+    writers = read_json(path).get("write", {}) if path.exists() else {}
+    return next((entry["pid"] for entry in writers.values() if psutil.pid_exists(entry["pid"])), None)
 
 
 def init_dvc(workspace: Path) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from audioml.errors import StepError
 from audioml.lineage.withdrawal import Forgotten, choose_recordings, withdraw
-from audioml.orchestration import dvc
+from audioml.orchestration import dvc, lease
 from audioml.pipeline.check import DAMAGED
 from audioml.pipeline.context import Context
 from audioml.store.files import write_text
@@ -46,10 +47,12 @@ def forget(
     Raises
     ------
     StepError
-        When dvc.yaml is not as rendered.
+        When dvc.yaml is not as rendered, or a run works in the workspace: what it trained on recordings that leave
+        meanwhile would be recorded as trained without them.
     ParamsError, StoreError, DatasetError
         As those two say.
     """
+    _check_idle(ctx)
     if ctx.path(DVC_YAML).exists():
         # Before anything is done: after it, a new rendering could hide an edit of the user's.
         dvc.check_rendering(ctx)
@@ -64,6 +67,16 @@ def forget(
             f"git add {WITHDRAWN} {DVC_YAML} dvc.lock && git commit -m 'Withdraw recordings'",
         ],
     }
+
+
+def _check_idle(ctx: Context) -> None:
+    if holder := lease.read_holder(ctx.workspace):
+        raise StepError(
+            f"The DAG run {holder.key} works in {ctx.workspace}. Withdraw recordings once it has ended. (If its "
+            f"Airflow was killed, and it has, remove {ctx.state / lease.FILE}.)"
+        )
+    if process := dvc.find_repro(ctx):
+        raise StepError(f"DVC runs a stage of {ctx.workspace} (process {process}). Withdraw recordings after it.")
 
 
 def list_remainders(ctx: Context, forgotten: Forgotten) -> list[Remainder]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ from typer.testing import CliRunner, Result
 
 from audioml.cli import app
 from audioml.errors import ParamsError, StepError
+from audioml.orchestration import lease
 from audioml.orchestration.dvc import init_dvc, render_workspace
+from audioml.orchestration.lease import Holder
 from audioml.pipeline.context import Context
 from audioml.pipeline.graph import find_step
 from audioml.pipeline.runner import run_step
@@ -24,6 +27,7 @@ from audioml.registry.runs import training_run
 from audioml.registry.server import use_server
 from audioml.registry.training_sets import keep_training_set
 from audioml.registry.versions import register_package
+from audioml.store.files import write_json
 from audioml.store.manifest import MANIFEST, read_manifest
 from audioml.store.training_clips import write_training_clips
 
@@ -79,6 +83,16 @@ def test_lineage_and_forget(workspace: Path, tmp_path: Path) -> None:
     assert isinstance(run(workspace, "forget", "low/0 [x].wav", "--by", "a", "--reason", "b").exception, StepError)
     assert not (workspace / "withdrawn.json").exists()
     run(workspace, "render")
+    write_json(workspace / ".dvc/tmp/rwlock", {"write": {"models": {"pid": os.getpid(), "cmd": "dvc repro"}}})
+    busy = run(workspace, "forget", "low/0 [x].wav", "--by", "a", "--reason", "b").exception
+    assert str(os.getpid()) in str(busy)
+    (workspace / ".dvc/tmp/rwlock").unlink()
+    holder = Holder("digits", "run 1")
+    lease.take(workspace, holder, lambda _: False)
+    busy = run(workspace, "forget", "low/0 [x].wav", "--by", "a", "--reason", "b").exception
+    assert "digits/run 1" in str(busy)
+    lease.give_back(workspace, holder)
+    assert not (workspace / "withdrawn.json").exists()
 
     done = run(workspace, "forget", "low/0 [x].wav", "--by", "ann", "--reason", "consent [1]", "--jobs", "1")
     text = " ".join(done.output.split())
@@ -95,7 +109,7 @@ def test_lineage_and_forget(workspace: Path, tmp_path: Path) -> None:
     ):
         assert part in text
     assert "withdrawn.json" in (workspace / "dvc.yaml").read_text()
-    assert "1 recordings, 1 trained on" in " ".join(run(workspace, "models", "list").output.split())
+    assert "1 (1 trained on)" in " ".join(run(workspace, "models", "list").output.split())
     assert "consent [1]" in run(workspace, "lineage", "low/0 [x].wav").output
     again = json.loads(run(workspace, "forget", "--group", "label=low", "--by", "a", "--reason", "b", "--json").output)
     assert (len(again["withdrawn"]), again["already_withdrawn"]) == (2, 0)
