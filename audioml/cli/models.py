@@ -35,18 +35,17 @@ def list_versions(workspace: Workspace = Path(), as_json: AsJson = False) -> Non
     if as_json:
         print_json([asdict(candidate) for candidate in candidates])
         return
-    rows = [
-        (
-            str(c.version),
-            ", ".join(c.aliases),
-            c.created,
-            c.dataset_digest[:8],
-            _describe_withdrawn(c.withdrawn),
-            _describe_events(c.history),
-        )
-        for c in candidates
-    ]
-    print_table(("version", "aliases", "registered", "dataset", "withdrawn", "decided"), rows)
+    columns = {
+        "version": [str(c.version) for c in candidates],
+        "aliases": [", ".join(c.aliases) for c in candidates],
+        "registered": [c.created for c in candidates],
+        "dataset": [c.dataset_digest[:8] for c in candidates],
+        "withdrawn": [_describe_withdrawn(c.withdrawn) for c in candidates],
+        "decided": [_describe_events(c.history) for c in candidates],
+    }
+    if not any(columns["withdrawn"]):
+        del columns["withdrawn"]
+    print_table(tuple(columns), list(zip(*columns.values(), strict=True)))
 
 
 @app.command()

@@ -109,7 +109,9 @@ def test_lineage_and_forget(workspace: Path, tmp_path: Path) -> None:
     ):
         assert part in text
     assert "withdrawn.json" in (workspace / "dvc.yaml").read_text()
-    assert "1 (1 trained on)" in " ".join(run(workspace, "models", "list").output.split())
+    assert "withdrawn" in run(workspace, "models", "list").output
+    (listed,) = json.loads(run(workspace, "models", "list", "--json").output)
+    assert (listed["withdrawn"]["train"], listed["withdrawn"]["by"]) == (1, "ann")
     assert "consent [1]" in run(workspace, "lineage", "low/0 [x].wav").output
     again = json.loads(run(workspace, "forget", "--group", "label=low", "--by", "a", "--reason", "b", "--json").output)
     assert (len(again["withdrawn"]), again["already_withdrawn"]) == (2, 0)
