@@ -431,11 +431,16 @@ class TuneParams(Section):
         return self
 
 
+DEFAULT_GATES = ("validation", "leakage", "champion", "parity")
+
+
 class RegistryParams(Section):
     """How the model is registered."""
 
     name: Name | None = None
     """Registered name; None takes the workspace's name."""
+    gates: list[PluginSection] = [PluginSection(name=name) for name in DEFAULT_GATES]
+    """What a version must pass to become champion, beside not being worse than the one that is."""
 
 
 class ServingParams(Section):
@@ -628,6 +633,10 @@ class Params(Section):
         """Return (name, section) of every part of the cleaning chain, in order."""
         return _check_plugin_sections("clean", self.clean)
 
+    def gate_sections(self) -> list[tuple[str, Any]]:
+        """Return (name, section) of every gate, in order."""
+        return _check_plugin_sections("gates", self.registry.gates, "registry.gates")
+
     def segment_section(self) -> Any:
         """Return the section of the segment plug-in, checked by its `Params`; None when recordings stay whole."""
         section = self.ingest.segment
@@ -656,6 +665,7 @@ class Params(Section):
             self.plugin_section(kind)
         self.clean_sections()
         self.augment_sections()
+        self.gate_sections()
         self.check_export()
 
 
@@ -730,8 +740,8 @@ def _check_plugin_section(kind: str, section: PluginSection, where: str) -> Any:
     return parse_section(load_plugin(kind, section.name).Params, keys, where)
 
 
-def _check_plugin_sections(kind: str, sections: list[PluginSection]) -> list[tuple[str, Any]]:
-    return [(s.name, _check_plugin_section(kind, s, f"{kind}.{i}")) for i, s in enumerate(sections)]
+def _check_plugin_sections(kind: str, sections: list[PluginSection], where: str = "") -> list[tuple[str, Any]]:
+    return [(s.name, _check_plugin_section(kind, s, f"{where or kind}.{i}")) for i, s in enumerate(sections)]
 
 
 def _explain(model: type[BaseModel], item: Any, where: str) -> str:

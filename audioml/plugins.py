@@ -14,7 +14,7 @@ from typing import Any
 
 from audioml.errors import UnknownPluginError, did_you_mean
 
-KINDS = ("datasets", "segment", "clean", "features", "augment", "tasks", "models")
+KINDS = ("datasets", "segment", "clean", "features", "augment", "tasks", "models", "gates")
 
 
 def plugin_names(kind: str) -> list[str]:

@@ -70,7 +70,28 @@ def compare(version: Version = None, workspace: Workspace = Path(), as_json: AsJ
             _print_paired(paired)
         elif found["not_paired"]:
             out.print(f"Not compared on the same clips: {found['not_paired']}", markup=False, soft_wrap=True)
+    _print_gates(found["gates"])
     out.print(found["reason"], markup=False, soft_wrap=True)
+
+
+@app.command()
+def show(version: Version = None, workspace: Workspace = Path(), as_json: AsJson = False) -> None:
+    """Show one version: what it was made from, its metrics, its gates, and what was decided about it.
+
+    Example: `audioml models show 3`
+    """
+    from audioml.registry import promotion
+
+    found = promotion.show(Context.load(workspace), version)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(key.replace("_", " "), str(value)) for key, value in found["about"].items() if value not in (None, "")]
+    print_table((f"{found['model']} version {found['version']}", ""), rows)
+    print_table(("metric", "value"), [(name, _figure(value)) for name, value in found["metrics"].items()])
+    _print_gates(found["gates"])
+    for line in _describe_events(tuple(found["history"])).splitlines():
+        out.print(line, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -165,6 +186,13 @@ def history(workspace: Workspace = Path(), as_json: AsJson = False) -> None:
         for event in events
     ]
     print_table(("time", "what", "champion before", "by", "why", "outcome"), rows)
+
+
+def _print_gates(gates: list[dict[str, Any]]) -> None:
+    """Say of each gate whether it is passed, and why or why not."""
+    words = {True: "passed", False: "failed", None: "does not apply"}
+    if gates:
+        print_table(("gate", "", "what it says"), [(g["name"], words[g["passed"]], g["said"]) for g in gates])
 
 
 def _print_paired(paired: dict[str, Any]) -> None:

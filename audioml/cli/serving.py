@@ -104,7 +104,8 @@ def serve(
     from audioml.serving.run import serve as run_server
 
     def announce(address: str, loaded: LoadedModel) -> None:
-        out.print(f"{loaded.name} version {loaded.version} answers at {address} (POST /predict, /docs)", markup=False)
+        said = f"{loaded.name} version {loaded.version} answers at {address} (POST /predict, /docs)"
+        out.print(said, markup=False, soft_wrap=True)
 
     def tell(reason: str) -> None:
         out.print(f"Waiting: {reason}", markup=False, soft_wrap=True)

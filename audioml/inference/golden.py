@@ -7,6 +7,7 @@ was made. Needs pyarrow, as MLflow does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,6 +72,41 @@ def write_golden(path: Path, predictor: OutputsPredictor, clips: Sequence[tuple[
         pq.write_table(pa.table(arrays, schema=SCHEMA), temporary, compression="zstd")
 
 
+@dataclass(frozen=True, eq=False)
+class GoldenClip:
+    """A recording, and what the served network made of it where the package was made."""
+
+    clip_id: str
+    audio: bytes
+    """The whole file."""
+    output: NDArray[np.float32]
+    """The clip's merged output."""
+    tolerance: float
+    """By how much another may differ, relative to the larger of 1 and the largest number in it."""
+
+
+def read_golden(folder: Path) -> list[GoldenClip]:
+    """Read a package's golden clips; none where it has no such file, as those of earlier versions.
+
+    Raises
+    ------
+    StoreError
+        When the file is damaged.
+    """
+    path = folder / GOLDEN
+    if not path.exists():
+        return []
+    try:
+        rows = pq.read_table(path, schema=SCHEMA).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(f"{path} is no table of golden clips ({error}). Fetch the package again, or train.") from None
+    outputs = [np.array(row["output"], np.float32).reshape(row["shape"]) for row in rows]
+    return [
+        GoldenClip(row["clip_id"], row["audio"], output, row["tolerance"])
+        for row, output in zip(rows, outputs, strict=True)
+    ]
+
+
 def check_golden(predictor: OutputsPredictor, folder: Path) -> int:
     """Compare what a predictor makes of a package's golden clips with what the package expects.
 
@@ -90,21 +126,15 @@ def check_golden(predictor: OutputsPredictor, folder: Path) -> int:
     StoreError
         When an output differs by more than its tolerance, or a clip cannot be read any more; when the file is damaged.
     """
-    path = folder / GOLDEN
-    if not path.exists():
-        return 0
-    try:
-        rows = pq.read_table(path, schema=SCHEMA).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise StoreError(f"{path} is no table of golden clips ({error}). Fetch the package again, or train.") from None
-    for row in rows:
-        expected = np.array(row["output"], np.float32).reshape(row["shape"])
+    clips = read_golden(folder)
+    for clip in clips:
+        name = f"The golden clip {clip.clip_id[:12]}"
         try:
-            found = np.asarray(predictor.predict_outputs([row["audio"]])[0])
+            found = np.asarray(predictor.predict_outputs([clip.audio])[0])
         except DecodeError as error:
-            raise StoreError(f"{_name(row)} cannot be read, but could where the package was made: {error}") from None
-        _compare(_name(row), found, expected, row["tolerance"])
-    return len(rows)
+            raise StoreError(f"{name} cannot be read, but could where the package was made: {error}") from None
+        _compare(name, found, clip.output, clip.tolerance)
+    return len(clips)
 
 
 def _compare(name: str, found: NDArray[Any], expected: NDArray[np.float32], tolerance: float) -> None:
@@ -123,7 +153,3 @@ def _compare(name: str, found: NDArray[Any], expected: NDArray[np.float32], tole
             f"{name} gives {found[worst]:.6g} at [{at}] of its output, but {expected[worst]:.6g} was expected, within "
             f"{allowed:.2g}. {advice}"
         )
-
-
-def _name(row: dict[str, Any]) -> str:
-    return f"The golden clip {row['clip_id'][:12]}"

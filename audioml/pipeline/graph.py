@@ -179,7 +179,7 @@ STEPS: tuple[Step, ...] = (
         # Persistent outputs are not in DVC's run cache: registering acts on the registry, so it cannot be restored.
         outputs=(Output("models/registered.json", kind="small", persist=True),),
         params=("name", "registry"),
-        code=("registry", "store", "pipeline/steps/register.py"),
+        code=("gates", "registry", "store", "pipeline/steps/register.py"),
     ),
 )
 

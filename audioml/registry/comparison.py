@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from audioml.errors import AudiomlError, RegistryError, ServiceError
 from audioml.plugins import load_plugin
+from audioml.registry.gating import Judgement, judge
 from audioml.registry.history import CHAMPION, Event, read_history
 from audioml.registry.lineage import DATASET_TAG
 from audioml.registry.paired import compare_versions
 from audioml.registry.tracking import mlflow_url, tracking
 from audioml.registry.training_sets import read_mark
-from audioml.registry.versions import CHALLENGER, METRIC_PREFIX, resolve
+from audioml.registry.versions import CHALLENGER, METRIC_PREFIX, RegisteredVersion, resolve
 from audioml.registry.workspace import Workspace
 from audioml.tasks._outputs import primary_of
 
@@ -67,6 +68,8 @@ def compare(ctx: Workspace, version: int | None = None) -> dict[str, Any]:
           that can't be done, and `not_paired` says why not. Where it is there, it decides
         - `same_dataset`: whether both were measured on one dataset; `same_test_set`: whether it was split the same
           way too; None where that is not known
+        - `gates`: what each of `registry.gates` says of the challenger, the fields of
+          `audioml.registry.gating.GateResult`; empty where it is champion already
         - `promotable`: whether the challenger would be promoted without force; `reason`: why, or why not
     """
     import mlflow
@@ -100,7 +103,7 @@ def compare_with_champion(ctx: Workspace, version: int | None, uri: str, events:
         reason += " The champion was trained with another split or other data, and may know some of these clips."
     elif same_test_set is False:
         reason += " They were measured on different test sets."
-    return {
+    found = {
         "model": ctx.model_name,
         "primary": primary,
         "higher_is_better": higher_is_better,
@@ -112,16 +115,35 @@ def compare_with_champion(ctx: Workspace, version: int | None, uri: str, events:
         "not_paired": not_paired,
         "same_dataset": digests[0] == digests[1] if len(digests) == 2 else None,
         "same_test_set": same_test_set,
+        "gates": [],
         "promotable": promotable,
         "reason": reason,
     }
+    if challenger and not (champion and champion.version == challenger.version):
+        against = _version_of(ctx, champion) if champion else None
+        found |= _pass_gates(judge(ctx, client, _version_of(ctx, challenger), against, found), found)
+    return found
+
+
+def _pass_gates(judgement: Judgement, found: dict[str, Any]) -> dict[str, Any]:
+    """Return what the gates change in a comparison."""
+    against = [result for result in judgement.results if result.failed]
+    said = "".join(f" Gate {result.name}: {result.said}" for result in against)
+    return {
+        "gates": [asdict(result) for result in judgement.results],
+        "promotable": found["promotable"] and not against,
+        "reason": found["reason"] + said,
+    }
+
+
+def _version_of(ctx: Workspace, candidate: Candidate) -> RegisteredVersion:
+    return resolve(ctx, f"{ctx.model_name}@{candidate.version}")
 
 
 def _compare_paired(ctx: Workspace, challenger: Candidate, champion: Candidate) -> tuple[dict[str, Any] | None, str]:
     """Return the comparison on the same clips, or None and why there is none."""
-    versions = (resolve(ctx, f"{ctx.model_name}@{candidate.version}") for candidate in (challenger, champion))
     try:
-        return compare_versions(ctx, *versions), ""
+        return compare_versions(ctx, _version_of(ctx, challenger), _version_of(ctx, champion)), ""
     except ServiceError:
         raise
     except AudiomlError as error:

@@ -31,8 +31,8 @@ def effective_params(params: Params) -> dict[str, str]:
     A plug-in that is there twice stands under its place as well: ``clean.2.trim``. Imports the plug-ins.
     """
     tree: dict[str, Any] = params.model_dump(mode="json", by_alias=True)
-    # What is searched for says nothing of a model; how it is exported may change after its run.
-    del tree["tune"], tree["export"]
+    # What is searched for says nothing of a model; how it is exported and judged may change after its run.
+    del tree["tune"], tree["export"], tree["registry"]["gates"]
     tree["data"] = params.data_section().model_dump(mode="json")
     if params.ingest.segment is not None:
         tree["ingest"]["segment"] = {

@@ -17,7 +17,7 @@ from audioml.registry.versions import RegisteredVersion
 from audioml.registry.workspace import Workspace
 from audioml.store.clips import FOLDER, read_clips
 from audioml.store.features import INDEX, read_index
-from audioml.store.files import hash_file, hash_json, read_json, write_json
+from audioml.store.files import hash_file, hash_json, read_json, write_atomic, write_json
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
 from audioml.tasks._outputs import join, resampler
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from audioml.inference.predictor import Predictor
 
 FEATURES, CACHE = "features", "compared"
+SCORES = ".parquet"
 BATCH_CLIPS, BATCH_S = 16, 600.0
 """Clips that are predicted at a time, and seconds of them, which bound the memory."""
 SHOWN_CLIPS = 20
@@ -64,28 +65,83 @@ def compare_versions(ctx: Workspace, challenger: RegisteredVersion, champion: Re
     ParamsError, StoreError, DecodeError
         When a version was made with plug-ins that are no more, or a file is damaged.
     """
-    for path in (MANIFEST, SPLITS, FOLDER):
-        if not ctx.path(path).exists():
-            raise RegistryError(f"{path} is missing in {ctx.workspace}, so there are no clips to compare versions on.")
+    kept = _place_of(ctx, challenger, champion)
+    if not kept.exists():
+        found, scores = _compare(ctx, challenger, champion)
+        if scores is not None:
+            with write_atomic(kept.with_suffix(SCORES)) as temporary:
+                scores.to_parquet(temporary)
+        write_json(kept, found)
+    read: dict[str, Any] = read_json(kept)
+    return read
+
+
+def read_scores(ctx: Workspace, challenger: RegisteredVersion, champion: RegisteredVersion) -> pd.DataFrame | None:
+    """Return the test clips with both versions' scores, which `compare_versions` has found; it raises what that does.
+
+    Returns
+    -------
+    The rows of the manifest, with ``ours``, ``ours_of``, ``theirs`` and ``theirs_of``: numerator and denominator of the
+    primary metric. None where the metric is no ratio of their sums.
+    """
+    compare_versions(ctx, challenger, champion)
+    path = _place_of(ctx, challenger, champion).with_suffix(SCORES)
+    if not path.exists():
+        return None
+    import pandas as pd
+
+    manifest = read_manifest(ctx.path(MANIFEST))
+    return manifest.merge(pd.read_parquet(path), on="clip_id", how="inner", validate="one_to_one")
+
+
+def read_test_clips(ctx: Workspace, n: int, generator: np.random.Generator) -> tuple[pd.DataFrame, list[bytes]]:
+    """Return so many test clips, drawn at random: rows of the manifest, and their audio files.
+
+    Raises
+    ------
+    RegistryError
+        When the workspace has no data.
+    """
+    _require_data(ctx)
+    test = _read_test(ctx)
+    drawn = test.iloc[np.sort(generator.choice(len(test), min(n, len(test)), replace=False))].reset_index(drop=True)
+    return drawn, _read_audio(ctx, drawn)
+
+
+def _place_of(ctx: Workspace, challenger: RegisteredVersion, champion: RegisteredVersion) -> Path:
+    """Return where a comparison of these packages on these clips is kept."""
+    _require_data(ctx)
     params = ctx.params.evaluate
     inputs = {path: hash_file(ctx.path(path)) for path in (MANIFEST, SPLITS)}
     unread = sorted(_unreadable(ctx))
     settings = [ctx.params.seed, ctx.params.split.group, params.bootstrap_samples, params.confidence]
     key = hash_json([challenger.package_digest, champion.package_digest, inputs, unread, settings])
-    kept: Path = ctx.state / CACHE / f"{key[:32]}.json"
-    if not kept.exists():
-        write_json(kept, _compare(ctx, challenger, champion))
-    found: dict[str, Any] = read_json(kept)
-    return found
+    place: Path = ctx.state / CACHE / f"{key[:32]}.json"
+    return place
 
 
-def _compare(ctx: Workspace, challenger: RegisteredVersion, champion: RegisteredVersion) -> dict[str, Any]:
+def _require_data(ctx: Workspace) -> None:
+    for path in (MANIFEST, SPLITS, FOLDER):
+        if not ctx.path(path).exists():
+            raise RegistryError(f"{path} is missing in {ctx.workspace}, so there are no clips to compare versions on.")
+
+
+def _read_test(ctx: Workspace) -> pd.DataFrame:
+    """Return the rows of the manifest that are in the test set and were judged."""
+    manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
+    chosen = set(splits.loc[splits["split"] == "test", "clip_id"]) - _unreadable(ctx)
+    return manifest[manifest["clip_id"].isin(chosen)].reset_index(drop=True)
+
+
+def _compare(
+    ctx: Workspace, challenger: RegisteredVersion, champion: RegisteredVersion
+) -> tuple[dict[str, Any], pd.DataFrame | None]:
+    import pandas as pd
+
     from audioml.evaluation.intervals import group_clips
     from audioml.evaluation.paired import compare_paired
 
-    manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
-    chosen = set(splits.loc[splits["split"] == "test", "clip_id"]) - _unreadable(ctx)
-    test = manifest[manifest["clip_id"].isin(chosen)].reset_index(drop=True)
+    test = _read_test(ctx)
     if test.empty:
         raise RegistryError(f"{SPLITS} has no test clips to compare versions on.")
     versions, own = (challenger, champion), ctx.params.task.name
@@ -107,14 +163,19 @@ def _compare(ctx: Workspace, challenger: RegisteredVersion, champion: Registered
     )
     if math.isnan(found.difference):
         raise RegistryError(f"The {len(test)} test clips in {ctx.workspace} give no metric to compare.")
-    paths = test["path"].tolist()
-    return asdict(found) | {
+    paths, scores = test["path"].tolist(), None
+    if judged[0].metric is None:
+        columns = np.concatenate([judged[0].scores, judged[1].scores], axis=1)
+        scores = pd.DataFrame(columns, columns=["ours", "ours_of", "theirs", "theirs_of"])
+        scores.insert(0, "clip_id", test["clip_id"])
+    described = asdict(found) | {
         "confidence": params.confidence,
         "n_gained": len(found.gained),
         "n_lost": len(found.lost),
         "gained": [paths[i] for i in found.gained[:SHOWN_CLIPS]],
         "lost": [paths[i] for i in found.lost[:SHOWN_CLIPS]],
     }
+    return described, scores
 
 
 def _unreadable(ctx: Workspace) -> set[str]:

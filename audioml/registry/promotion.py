@@ -7,7 +7,9 @@ from typing import Any
 
 from audioml.errors import RegistryError
 from audioml.registry.comparison import Candidate, compare_with_champion, describe_version
+from audioml.registry.gating import read_judgement
 from audioml.registry.history import Event, add_event, read_history
+from audioml.registry.provenance import trace_version
 from audioml.registry.tracking import tracking
 from audioml.registry.versions import CHALLENGER, CHAMPION, find_model, resolve
 from audioml.registry.workspace import Workspace
@@ -50,6 +52,41 @@ def list_events(ctx: Workspace) -> list[Event]:
         return read_history(client, ctx.model_name)
 
 
+def show(ctx: Workspace, version: int | None = None) -> dict[str, Any]:
+    """Return all that the registry knows of the champion of the workspace's model, or of another version.
+
+    Returns
+    -------
+    dict
+        JSON values: `model`, `version`, `about` (aliases, who rejected it, and the fields of
+        `audioml.registry.provenance.Provenance`), `metrics`, `gates` (what they said last; empty if they were never
+        asked) and `history` (what was decided about it, oldest first).
+
+    Raises
+    ------
+    RegistryError
+        When there is no such version, or no champion.
+    """
+    import mlflow
+
+    with tracking(ctx) as uri:
+        client = mlflow.MlflowClient()
+        found = resolve(ctx, f"{ctx.model_name}@{version or CHAMPION}")
+        registered = client.get_model_version(found.name, str(found.version))
+        candidate = describe_version(registered, uri, read_history(client, found.name))
+        judgement = read_judgement(registered)
+        own = {"aliases": ", ".join(candidate.aliases), "rejected": candidate.rejected}
+        about = {**own, **asdict(trace_version(found))}
+    return {
+        "model": found.name,
+        "version": found.version,
+        "about": about,
+        "metrics": candidate.metrics,
+        "gates": [asdict(result) for result in judgement.results] if judgement else [],
+        "history": list(candidate.history),
+    }
+
+
 def promote(
     ctx: Workspace,
     version: int | None = None,
@@ -70,7 +107,8 @@ def promote(
     by, reason
         Who wants it, and why; both are kept.
     force
-        Also if it is worse than the champion, can't be compared with it, or was rejected. The history says so.
+        Also if it is worse than the champion, can't be compared with it, fails a gate or was rejected. The history says
+        so.
     instead_of
         The version that must be champion now, 0 for none, as whoever decided saw it. None does not look.
 
@@ -83,8 +121,8 @@ def promote(
     Raises
     ------
     RegistryError
-        When there is no such version, it is worse than the champion or was rejected and `force` is not set, another one
-        than `instead_of` is champion, or somebody else moved the champion meanwhile.
+        When there is no such version, it is worse than the champion, fails a gate or was rejected and `force` is not
+        set, another one than `instead_of` is champion, or somebody else moved the champion meanwhile.
     """
     import mlflow
 
@@ -106,9 +144,36 @@ def promote(
             )
         if not comparison["promotable"] and not force:
             raise RegistryError(f"{comparison['reason']} To promote it all the same: --force")
-        forced = not comparison["promotable"]
-        event = add_event(client, ctx, events, "promoted", challenger["version"], by=by, reason=reason, forced=forced)
+        event = add_event(
+            client,
+            ctx,
+            events,
+            "promoted",
+            challenger["version"],
+            by=by,
+            reason=reason,
+            forced=not comparison["promotable"],
+            failed_gates=tuple(gate["name"] for gate in comparison["gates"] if gate["passed"] is False),
+        )
         return comparison | {"promoted": True, "promotion": asdict(event)}
+
+
+def crown_first(ctx: Workspace, version: int) -> str:
+    """Make a version the champion where there is none, if it passes the gates; return why not, if so.
+
+    Where people decide (`airflow.promote`), they decide on the first one too.
+    """
+    import mlflow
+
+    with tracking(ctx):
+        aliases = mlflow.MlflowClient().get_registered_model(ctx.model_name).aliases
+    if CHAMPION in aliases or ctx.params.airflow.promote != "auto":
+        return ""
+    try:
+        promote(ctx, version, by="audioml run register", reason="the first version", instead_of=0)
+    except RegistryError as error:
+        return str(error)
+    return ""
 
 
 def reject(ctx: Workspace, version: int | None = None, *, by: str, reason: str) -> Event:

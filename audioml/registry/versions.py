@@ -55,7 +55,9 @@ class RegisteredVersion:
         return f"models:/{self.name}/{self.version}"
 
 
-def register_package(ctx: Workspace, package: Path, run_id: str, metrics: Mapping[str, float]) -> RegisteredVersion:
+def register_package(
+    ctx: Workspace, package: Path, run_id: str, metrics: Mapping[str, float], *, crown: bool = True
+) -> RegisteredVersion:
     """Register a package as a version of the workspace's model, once.
 
     The version becomes `challenger`, and `champion` where there is none yet. A package that is registered already
@@ -71,6 +73,8 @@ def register_package(ctx: Workspace, package: Path, run_id: str, metrics: Mappin
         The run that trained the model.
     metrics
         Flat metrics of its evaluation.
+    crown
+        False leaves it at `challenger`: gates decide on the first champion.
     """
     import mlflow
 
@@ -97,7 +101,7 @@ def register_package(ctx: Workspace, package: Path, run_id: str, metrics: Mappin
         link = json.dumps([{"name": ctx.model_name, "version": number}])
         client.set_logged_model_tags(model_id, {MODEL_VERSIONS_TAG: link})
     client.set_registered_model_alias(ctx.model_name, CHALLENGER, number)
-    first = CHAMPION not in client.get_registered_model(ctx.model_name).aliases
+    first = crown and CHAMPION not in client.get_registered_model(ctx.model_name).aliases
     # Where people decide, they decide on the first one too.
     if first and ctx.params.airflow.promote == "auto":
         events = read_history(client, ctx.model_name)

@@ -68,6 +68,7 @@ def registered(
         "features": {"name": "logmel"},
         "task": {"name": "speaker"},
         "model": {"name": "bcresnet"},
+        "registry": {"gates": []},
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     for name, frequency_hz in (("low", 200.0), ("low2", 220.0), ("high", 3000.0), ("high2", 2900.0)):

@@ -47,7 +47,7 @@ def make_workspace(tmp_path: Path, minimal_params: dict[str, Any]) -> Callable[[
     def make(name: str) -> Context:
         root = tmp_path / name
         root.mkdir()
-        (root / "params.yaml").write_text(yaml.safe_dump(minimal_params | {"name": name}))
+        (root / "params.yaml").write_text(yaml.safe_dump(minimal_params | {"name": name, "registry": {"gates": []}}))
         subprocess.run([*GIT, "init", "-q", "-b", "main"], cwd=root, check=True)
         subprocess.run([*GIT, "add", "params.yaml"], cwd=root, check=True)
         subprocess.run([*GIT, "commit", "-q", "-m", "start"], cwd=root, check=True, env=os.environ)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,6 +18,7 @@ from audioml.pipeline.context import Context
 from audioml.registry import history
 from audioml.registry.history import HISTORY_TAG, add_event, read_history
 from audioml.registry.runs import training_run
+from audioml.registry.server import use_server
 from audioml.registry.tracking import tracking
 from audioml.registry.versions import register_package, resolve
 
@@ -151,6 +154,44 @@ def test_one_that_was_written_off_meanwhile_gives_way(model, monkeypatch):
     assert champion_of(model) == 3
     events = read_history(slow, model.model_name)
     assert [(event.version, event.happened) for event in events] == [(1, True), (2, False), (3, True)]
+
+
+@pytest.mark.slow
+def test_the_registry_dies_between_entry_and_alias(
+    make_workspace: Callable[[str], Context], package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed for real, and comes up again on its database."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    ctx = make_workspace("dies")
+    with use_server(ctx.state) as server, tracking(ctx):
+        for note in ("one", "two"):
+            shutil.copytree(package, tmp_path / note)
+            (tmp_path / note / "requirements.txt").write_text(note)
+            with training_run(ctx) as tracker:
+                pass
+            register_package(ctx, tmp_path / note, tracker.run_id, {})
+        client = MlflowClient()
+        move = client.set_registered_model_alias
+
+        def move_on_a_dead_server(*arguments: str) -> None:
+            os.kill(server.pid, signal.SIGKILL)
+            move(*arguments)
+
+        monkeypatch.setattr(client, "set_registered_model_alias", move_on_a_dead_server)
+        with pytest.raises(mlflow.exceptions.MlflowException):
+            add_event(client, ctx, read_history(client, "dies"), "promoted", 2, by="ann", reason="x")
+    with tracking(ctx):
+        client = MlflowClient()
+        assert champion_of(ctx) == 1
+        assert read_history(client, "dies")[-1].happened is False
+        age_last_entry(monkeypatch)
+        events = read_history(client, "dies")
+        assert [(e.version, e.outcome) for e in events] == [(1, "done"), (2, "interrupted: the champion stayed")]
+        add_event(client, ctx, events, "promoted", 2, by="ann", reason="once more")
+        assert champion_of(ctx) == 2
+        assert [event.happened for event in read_history(client, "dies")] == [True, False, True]
 
 
 def test_a_champion_by_other_means_shows(model, monkeypatch):

@@ -44,6 +44,7 @@ def ctx(tmp_path: Path, tone_wav: Callable[[float], bytes]) -> Context:
         "features": {"name": "logmel"},
         "task": {"name": "classification"},
         "model": {"name": "bcresnet"},
+        "registry": {"gates": []},
     }
     workspace = tmp_path / "ws"
     workspace.mkdir()

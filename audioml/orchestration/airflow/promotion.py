@@ -170,6 +170,10 @@ def describe_comparison(found: dict[str, Any], report: str) -> str:
         notes.append(f"Not compared on the same clips: {found['not_paired']}")
     if len(labels) > MAX_LABELS:
         notes.append(f"{len(labels) - MAX_LABELS} more labels are in the report.")
+    words = {True: "passed", False: "**failed**", None: "does not apply"}
+    gates = [f"| {gate['name']} | {words[gate['passed']]} | {_escape(gate['said'])} |" for gate in found["gates"]]
+    if gates:
+        table += ["", "| gate | | what it says |", "|---|---|---|", *gates]
     measured = "The other rows were measured" if paired else "They were measured"
     if found["same_dataset"] is False:
         notes.append(f"**{measured} on different datasets**, so that the figures can't simply be compared.")
@@ -185,8 +189,11 @@ def _row(name: str, ours: float | None, theirs: float | None, higher_is_better: 
     if directed and ours is not None and theirs is not None and ours != theirs:
         better = 0 if (ours > theirs) == higher_is_better else 1
         cells[better] = f"**{cells[better]}**"
-    shown = name.replace("|", "\\|").replace("_", "\\_")
-    return f"| {shown} | {cells[0]} | {cells[1]} |"
+    return f"| {_escape(name)} | {cells[0]} | {cells[1]} |"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("_", "\\_")
 
 
 def _link(candidate: dict[str, Any]) -> str:

@@ -45,6 +45,7 @@ def comparison(accuracy: float, **more: Any) -> dict[str, Any]:
         "champion": candidate(3, 0.8),
         "paired": None,
         "not_paired": "",
+        "gates": [],
         "same_dataset": True,
         "same_test_set": True,
         "promotable": better,

@@ -25,7 +25,7 @@ from audioml.store.training_clips import TRAINING_CLIPS, write_training_clips
 def ctx(tmp_path: Path, minimal_params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Context:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(minimal_params))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(minimal_params | {"registry": {"gates": []}}))
     return Context.load(tmp_path)
 
 
@@ -36,16 +36,37 @@ def test_missing_inputs_name_the_step(ctx: Context) -> None:
         collect_step(ctx, find_step("register"))
 
 
-@pytest.mark.slow
-def test_registers_once_and_leaves_no_server(
-    ctx: Context, tone_model: tuple[Path, dict[str, Any]], tone_wav: Callable[[float], bytes]
-) -> None:
+def write_outputs(ctx: Context, tone_model: tuple[Path, dict[str, Any]], audio: bytes) -> Path:
+    """Write what `train` and `evaluate` would; return the package."""
     package = ctx.path("models/package")
-    save_package(package, onnx=tone_model[0], description=tone_model[1], example_audio=tone_wav(200.0))
+    save_package(package, onnx=tone_model[0], description=tone_model[1], example_audio=audio)
     write_json(ctx.path("models/run.json"), {"run_id": "a" * 32})
     write_json(ctx.path("reports/metrics.json"), {"test": {"accuracy": 0.75}})
     row = {"clip_id": "c" * 64, "path": "a.wav", "start_s": 0.0, "group": None, "split": "train", "features": "f"}
     write_training_clips(ctx.path(TRAINING_CLIPS), pd.DataFrame([row | {"packaged": True}]))
+    return package
+
+
+@pytest.mark.slow
+def test_the_first_version_is_no_champion_if_a_gate_speaks_against_it(
+    ctx: Context, tone_model: tuple[Path, dict[str, Any]], tone_wav: Callable[[float], bytes]
+) -> None:
+    write_outputs(ctx, tone_model, tone_wav(200.0))
+    gates = {"registry": {"gates": [{"name": "metric", "metric": "test_accuracy", "min": 0.8}]}}
+    raw = yaml.safe_load(ctx.path("params.yaml").read_text())
+    ctx.path("params.yaml").write_text(yaml.safe_dump(raw | gates))
+    ctx = Context.load(ctx.workspace)
+    summary = run_step(ctx, find_step("register"))
+    assert summary["aliases"] == ["challenger"]
+    assert "Gate metric: test_accuracy is 0.75; at least 0.8 is asked for." in summary["not_champion"]
+    assert "not_champion" not in read_json(ctx.path("models/registered.json"))
+
+
+@pytest.mark.slow
+def test_registers_once_and_leaves_no_server(
+    ctx: Context, tone_model: tuple[Path, dict[str, Any]], tone_wav: Callable[[float], bytes]
+) -> None:
+    package = write_outputs(ctx, tone_model, tone_wav(200.0))
     first = run_step(ctx, find_step("register"))
     assert first == {"name": "digits", "version": 1, "aliases": ["challenger", "champion"]}
     registered = read_json(ctx.path("models/registered.json"))
