@@ -12,7 +12,19 @@ from typing import Annotated
 import typer
 
 import audioml
-from audioml.cli import models, monitoring, params, pipeline, serving, speakers, stack, tokens, tuning, workspace
+from audioml.cli import (
+    lineage,
+    models,
+    monitoring,
+    params,
+    pipeline,
+    serving,
+    speakers,
+    stack,
+    tokens,
+    tuning,
+    workspace,
+)
 from audioml.cli._output import err, out
 from audioml.errors import IO_ERROR, SERVICE_ERROR, SOFTWARE_ERROR, USER_ERROR, AudiomlError, ServiceError
 
@@ -42,6 +54,8 @@ for command in (
     serving.serve,
     monitoring.monitor,
     monitoring.feedback,
+    lineage.lineage,
+    lineage.forget,
 ):
     app.command()(command)
 # All that follows the name of Airflow's command belongs to it.

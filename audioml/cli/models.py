@@ -35,11 +35,17 @@ def list_versions(workspace: Workspace = Path(), as_json: AsJson = False) -> Non
     if as_json:
         print_json([asdict(candidate) for candidate in candidates])
         return
-    rows = [
-        (str(c.version), ", ".join(c.aliases), c.created, c.dataset_digest[:8], _describe_events(c.history))
-        for c in candidates
-    ]
-    print_table(("version", "aliases", "registered", "dataset", "decided"), rows)
+    columns = {
+        "version": [str(c.version) for c in candidates],
+        "aliases": [", ".join(c.aliases) for c in candidates],
+        "registered": [c.created for c in candidates],
+        "dataset": [c.dataset_digest[:8] for c in candidates],
+        "withdrawn": [_describe_withdrawn(c.withdrawn) for c in candidates],
+        "decided": [_describe_events(c.history) for c in candidates],
+    }
+    if not any(columns["withdrawn"]):
+        del columns["withdrawn"]
+    print_table(tuple(columns), list(zip(*columns.values(), strict=True)))
 
 
 @app.command()
@@ -196,6 +202,10 @@ def _print_paired(paired: dict[str, Any]) -> None:
             more = paired[f"n_{name}"] - len(paths)
             shown = ", ".join(paths) + (f" and {more} more" if more else "")
             out.print(f"{name.capitalize()}: {shown}", markup=False, soft_wrap=True)
+
+
+def _describe_withdrawn(mark: dict[str, Any] | None) -> str:
+    return "" if mark is None else f"{mark['recordings']} ({mark['train']} trained on), {mark['time'][:10]}"
 
 
 def _describe_events(events: tuple[dict[str, Any], ...]) -> str:

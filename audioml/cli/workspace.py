@@ -102,7 +102,7 @@ def render(
 
     ctx = Context.load(workspace)
     if not check:
-        write_text(ctx.path("dvc.yaml"), dvc.render_dvc_yaml(ctx.params))
+        write_text(ctx.path("dvc.yaml"), dvc.render_workspace(ctx))
     dvc.check_rendering(ctx)
     out.print(f"{ctx.path('dvc.yaml')} is as rendered.", markup=False)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from audioml.errors import StepError
@@ -21,12 +22,16 @@ from audioml.pipeline.context import STATE_DIR, Context
 from audioml.pipeline.fingerprint import is_unchanged
 from audioml.pipeline.graph import STEPS, downstream
 from audioml.pipeline.step import Output, Step
+from audioml.store.files import read_json
+from audioml.store.withdrawn import WITHDRAWN
 
 CODE_LINK = f"{STATE_DIR}/code"
 SOURCE = "${data.source}"
 LISTED = "the source is listed on each run"
 """Why `ingest` runs when its source is a URL, or ingested by partition."""
 REMOTE = f"{STATE_DIR}/dvc-remote"
+RUNNING = ".dvc/tmp/rwlock"
+"""Where DVC notes which of its processes write what; one that was killed leaves its note."""
 HEADER = """\
 # The pipeline as DVC stages, rendered from audioml's graph of steps by `audioml render`.
 # `dvc repro` runs what changed; `audioml plan` says what that is, and why.
@@ -62,17 +67,25 @@ class Decision:
     """One line a cause; for a step that is up to date, the one line that says so."""
 
 
-def render_dvc_yaml(params: Params) -> str:
+def render_dvc_yaml(params: Params, withdrawn: bool = False) -> str:
     """Return the text of dvc.yaml for a workspace with these params.
+
+    With `withdrawn`, the list of withdrawn recordings is an input of `ingest`. DVC has no inputs that may be missing,
+    and a workspace from which nothing was withdrawn has no such list.
 
     Names of plug-ins and the source stay ``${...}`` templates, which DVC fills from params.yaml, so that
     another model or folder needs no new rendering. A source at a URL is no input: DVC would copy it whole to
     hash it. Nor is one that is ingested by partition: after one of them DVC would take all of it as ingested.
     Instead `ingest` runs each time, which costs a listing where nothing changed.
     """
-    document = {"stages": {step.name: _render_stage(step, params) for step in STEPS}, "plots": PLOTS}
+    document = {"stages": {step.name: _render_stage(step, params, withdrawn) for step in STEPS}, "plots": PLOTS}
     text = yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True)
     return HEADER + text.replace("\n  validate:", "\n\n  validate:")
+
+
+def render_workspace(ctx: Context) -> str:
+    """Return the text of dvc.yaml for a workspace as it is."""
+    return render_dvc_yaml(ctx.params, ctx.path(WITHDRAWN).exists())
 
 
 def check_rendering(ctx: Context) -> None:
@@ -84,7 +97,7 @@ def check_rendering(ctx: Context) -> None:
         With the command that renders it anew.
     """
     path = ctx.path("dvc.yaml")
-    if not path.exists() or path.read_text(encoding="utf-8") != render_dvc_yaml(ctx.params):
+    if not path.exists() or path.read_text(encoding="utf-8") != render_workspace(ctx):
         raise StepError(
             f"{path} is not what this version of audioml renders for {FILE_NAME}. Write it anew with: audioml render"
         )
@@ -161,6 +174,13 @@ def record_step(ctx: Context, step: Step) -> None:
         repo.commit(step.name, force=True)
 
 
+def find_repro(ctx: Context) -> int | None:
+    """Return the id of a process of DVC's that is running a stage of the workspace now, if there is one."""
+    path = ctx.path(RUNNING)
+    writers = read_json(path).get("write", {}) if path.exists() else {}
+    return next((entry["pid"] for entry in writers.values() if psutil.pid_exists(entry["pid"])), None)
+
+
 def init_dvc(workspace: Path) -> None:
     """Initialise DVC in a folder that is the top of a git repository, with a local folder as remote."""
     from dvc.repo import Repo
@@ -173,10 +193,11 @@ def init_dvc(workspace: Path) -> None:
         config["remote"]["local"] = {"url": REMOTE}
 
 
-def _render_stage(step: Step, params: Params) -> dict[str, Any]:
+def _render_stage(step: Step, params: Params, withdrawn: bool) -> dict[str, Any]:
     listed = params.data.is_remote or params.data.partition is not None
     watched = params.data.source is not None and not listed
     inputs = [i for i in step.inputs if i != SOURCE or watched]
+    inputs += [WITHDRAWN] if withdrawn and SOURCE in step.inputs else []
     stage: dict[str, Any] = {
         "desc": step.summary,
         "cmd": f"audioml run {step.name}",

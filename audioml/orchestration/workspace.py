@@ -36,6 +36,7 @@ GITIGNORE = """\
 /models/model.onnx
 /models/package/
 /models/parts.parquet
+/models/training_clips.parquet
 /reports/validation/
 /reports/plots/
 /reports/evaluation/

@@ -13,7 +13,7 @@ import mmap
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +29,8 @@ from audioml.errors import DecodeError
 from audioml.params import DataParams, Section
 from audioml.plugins import load_plugin
 from audioml.store.clips import Clip
-from audioml.store.files import hash_bytes
+from audioml.store.files import hash_bytes, hash_file
+from audioml.store.withdrawn import REASON, Withdrawn
 
 Finding = tuple[dict[str, Any], Clip | None]
 """A row of facts (`audioml.store.recordings`), and the clip to pack unless the recording is bad."""
@@ -47,6 +48,8 @@ class Examiner:
     """Name and params of the plug-in that cuts recordings into segments; None packs them whole."""
     note: Path
     """Where the recording that is being read is noted. `<note>.crashed` lists those that ended a process."""
+    withdrawn: Withdrawn = field(default_factory=Withdrawn)
+    """Recordings that are left out, whatever they are called now."""
 
     def examine(self, records: Iterable[Record]) -> Iterator[Finding]:
         """Yield what reading each recording finds: one clip, or several segments, or the reason why there is none."""
@@ -67,12 +70,26 @@ class Examiner:
             yield from (partial(self._cut, layout, record) for record in records)
             return
         reads = read_ahead(self.source, partial(layout.read, self.data, self.source), records)
-        yield from (partial(_take_whole, record, read) for record, read in zip(records, reads, strict=True))
+        yield from (partial(self._take, record, read) for record, read in zip(records, reads, strict=True))
+
+    def _take(self, record: Record, read: Callable[[], bytes]) -> Iterator[Finding]:
+        data = read()
+        if self.withdrawn and (clip_id := hash_bytes(data)) in self.withdrawn.by_id:
+            yield self._leave_out(record, clip_id)
+            return
+        yield _describe(record, data, *decode_with_info(data), 0.0)
+
+    def _leave_out(self, record: Record, sha256: str) -> Finding:
+        detail = self.withdrawn.by_id[sha256].describe()
+        return _facts(record, reason=REASON, detail=detail, clip_id=sha256), None
 
     def _cut(self, layout: ModuleType, record: Record) -> Iterator[Finding]:
         assert self.segment is not None
         plugin, params = load_plugin("segment", self.segment[0]), self.segment[1]
         with layout.fetch(self.data, self.source, record) as path:
+            if self.withdrawn and (sha256 := hash_file(path)) in self.withdrawn.by_id:
+                yield self._leave_out(record, sha256)
+                return
             with AudioFile(path) as file:
                 whole = plugin.keeps_whole(params, file.info)
             if whole:
@@ -102,11 +119,6 @@ class Examiner:
             return {}
         entries = [line.rpartition("\t") for line in list_of_crashed.read_text(encoding="utf-8").splitlines()]
         return {path: f"reading it ended the process: {why}" for path, _, why in entries}
-
-
-def _take_whole(record: Record, read: Callable[[], bytes]) -> Iterator[Finding]:
-    data = read()
-    yield _describe(record, data, *decode_with_info(data), 0.0)
 
 
 def _name_faults(record: Record, findings: Iterator[Finding]) -> Iterator[Finding]:

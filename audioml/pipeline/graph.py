@@ -62,6 +62,7 @@ STEPS: tuple[Step, ...] = (
             "pipeline/examination.py",
             "pipeline/ingest_job.py",
             "pipeline/ingest_listing.py",
+            "pipeline/withdrawal.py",
             "pipeline/steps/ingest.py",
         ),
         mapped=True,
@@ -109,6 +110,7 @@ STEPS: tuple[Step, ...] = (
             Output("models/package"),
             Output("models/parts.parquet"),
             Output("models/run.json", kind="small"),
+            Output("models/training_clips.parquet"),
         ),
         params=("augment", "clean", "export", "model", "name", "seed", "split.group", "task", "training"),
         code=(
@@ -173,7 +175,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="register",
         summary="add a version to the MLflow registry with the alias challenger",
-        inputs=("models/package", "models/run.json", "reports/metrics.json"),
+        inputs=("models/package", "models/run.json", "models/training_clips.parquet", "reports/metrics.json"),
         # Persistent outputs are not in DVC's run cache: registering acts on the registry, so it cannot be restored.
         outputs=(Output("models/registered.json", kind="small", persist=True),),
         params=("name", "registry"),

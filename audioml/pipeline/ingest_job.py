@@ -28,6 +28,7 @@ from audioml.store.code_version import code_version
 from audioml.store.files import hash_json, read_json, remove_leftovers, write_json
 from audioml.store.manifest import MANIFEST, read_manifest
 from audioml.store.recordings import build_facts, read_facts, write_facts
+from audioml.store.withdrawn import REASON, WITHDRAWN, Withdrawn, read_withdrawn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,17 +134,25 @@ class IngestJob:
         return self.listing.records
 
     @cached_property
+    def withdrawn(self) -> Withdrawn:
+        """The recordings that are left out."""
+        return read_withdrawn(self.ctx.path(WITHDRAWN))
+
+    @cached_property
     def unchanged(self) -> pa.Table:
         """Facts of recordings that are listed as they were, and not to be tried again."""
         facts = read_facts(self.known_path) if self.known_path.exists() else build_facts([])
         listed = {record.path: (record.size_bytes, record.version) for record in self.records}
-        columns = [facts[name].to_pylist() for name in ("path", "listed_bytes", "version", "reason")]
+        columns = [facts[name].to_pylist() for name in ("path", "listed_bytes", "version", "reason", "clip_id")]
         rows = zip(*columns, strict=True)
         return _keep(
             facts,
             (
-                listed.get(path) == (size, version) and not (reason in TRY_AGAIN and self.listing.holds(path))
-                for path, size, version, reason in rows
+                listed.get(path) == (size, version)
+                and not (reason in TRY_AGAIN and self.listing.holds(path))
+                # Somebody took it from the list again.
+                and not (reason == REASON and clip_id not in self.withdrawn.by_id)
+                for path, size, version, reason, clip_id in rows
             ),
         )
 

@@ -1,14 +1,16 @@
-"""The recordings that a package is made with: an example of its input, golden clips, and those of the reference."""
+"""The clips behind a package: those that it carries (an example of its input, golden clips, a reference), and all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
 from audioml.inference.reference import ReferenceClip
 from audioml.pipeline.context import Context
 from audioml.store.clips import FOLDER, read_clips
+from audioml.store.features import FeatureSet
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
 
 MAX_GOLDEN_CLIPS = 8
@@ -17,15 +19,50 @@ MAX_REFERENCE_CLIPS, MAX_REFERENCE_S = 1000, 7200.0
 """Clips of a split that the reference knows, at most, and seconds of them."""
 
 
-def read_example(ctx: Context, quarantined: Sequence[str]) -> bytes:
-    """Return the shortest training clip that has features, as a small input example."""
-    return _read(ctx, _clips_of(ctx, "train", quarantined).iloc[:1])[0][1]
+def read_example(ctx: Context, quarantined: Sequence[str]) -> tuple[str, bytes]:
+    """Return id and audio of the shortest training clip that has features, as a small input example."""
+    return _read(ctx, _clips_of(ctx, "train", quarantined).iloc[:1])[0]
 
 
 def read_golden(ctx: Context, quarantined: Sequence[str]) -> list[tuple[str, bytes]]:
     """Return id and audio of the golden clips: of validation, or of training where that has none."""
     validation = _clips_of(ctx, "validation", quarantined)
     return _read(ctx, choose_golden(_clips_of(ctx, "train", quarantined) if validation.empty else validation))
+
+
+def list_training_clips(ctx: Context, features: FeatureSet, packaged: Collection[str]) -> pd.DataFrame:
+    """Return the clips that a model was trained, tuned and tested on, as `audioml.store.training_clips` has them.
+
+    Clips without features are left out, as no model has seen them.
+
+    Parameters
+    ----------
+    ctx
+        The workspace.
+    features
+        Of the model.
+    packaged
+        Ids of the clips whose audio its package carries.
+    """
+    manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
+    shards = np.searchsorted(features.shard_starts, np.arange(len(features)), side="right") - 1
+    files = [entry["file"] for entry in features.index["shards"]]
+    shard_of_clip = {clip_id: files[shard] for clip_id, shard in zip(features.clip_ids, shards, strict=True)}
+    group = ctx.params.split.group
+    clips = manifest.merge(splits[["clip_id", "split"]], on="clip_id")
+    clips = clips[clips["clip_id"].isin(list(shard_of_clip))]
+    groups = clips[group] if group else pd.Series(None, clips.index, object)
+    return pd.DataFrame(
+        {
+            "clip_id": clips["clip_id"],
+            "path": clips["path"],
+            "start_s": clips["start_s"],
+            "group": [None if pd.isna(value) else str(value) for value in groups],
+            "split": clips["split"],
+            "features": clips["clip_id"].map(shard_of_clip),
+            "packaged": clips["clip_id"].isin(list(packaged)),
+        }
+    )
 
 
 def choose_golden(clips: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,6 @@ from audioml.store.files import hash_file, read_json, write_json
 RECORD = "training_source.json"
 SUFFIX = ".ckpt"
 """By which the path of a checkpoint is told from the name of a registered model."""
-TAG = "audioml.init_from"
 
 
 def look_up_source(ctx: Context, folder: Path | None = None) -> None:

@@ -14,6 +14,7 @@ from audioml.registry.history import CHAMPION, Event, read_history
 from audioml.registry.lineage import DATASET_TAG
 from audioml.registry.paired import compare_versions
 from audioml.registry.tracking import mlflow_url, tracking
+from audioml.registry.training_sets import read_mark
 from audioml.registry.versions import CHALLENGER, METRIC_PREFIX, RegisteredVersion, resolve
 from audioml.registry.workspace import Workspace
 from audioml.tasks._outputs import primary_of
@@ -45,6 +46,8 @@ class Candidate:
     """What was decided about it: the fields of `audioml.registry.history.Event` each, oldest first."""
     rejected: str
     """Who rejected it, or went back from it, and why; empty if nobody did since it last became champion."""
+    withdrawn: dict[str, Any] | None = None
+    """What `audioml.registry.training_sets.read_mark` says: recordings behind it that were withdrawn since."""
 
 
 def compare(ctx: Workspace, version: int | None = None) -> dict[str, Any]:
@@ -254,6 +257,7 @@ def describe_version(version: ModelVersion, uri: str, events: list[Event]) -> Ca
         version_url=f"{base}/#/models/{version.name}/versions/{version.version}" if base else "",
         history=tuple(asdict(event) for event in own),
         rejected=_find_rejection(events, number),
+        withdrawn=read_mark(version.tags),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from audioml.registry.lineage import DATASET_TAG, VERSION_TAG
 from audioml.registry.runs import STANDS_FOR_TAG
+from audioml.registry.training_sets import read_mark
 from audioml.registry.versions import RegisteredVersion
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Provenance:
     audioml_version: str
     confidence: float | None
     """Of the intervals beside the metrics."""
+    withdrawn: dict[str, Any] | None = None
+    """What `audioml.registry.training_sets.read_mark` says: recordings behind it that were withdrawn since."""
 
 
 def trace_version(version: RegisteredVersion) -> Provenance:
@@ -78,6 +81,7 @@ def trace_version(version: RegisteredVersion) -> Provenance:
         git_changed=tags.get(DIRTY_TAG) == "true",
         audioml_version=model.tags.get(VERSION_TAG, ""),
         confidence=None if confidence is None else float(confidence),
+        withdrawn=read_mark(model.tags),
     )
 
 

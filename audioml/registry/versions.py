@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audioml.errors import RegistryError, did_you_mean
 from audioml.registry.history import CHAMPION as CHAMPION
@@ -42,6 +43,11 @@ class RegisteredVersion:
     """The run that trained it."""
     package_digest: str
     metrics: dict[str, float]
+
+    @property
+    def key(self) -> str:
+        """Return ``NAME/VERSION``, as other runs name it."""
+        return f"{self.name}/{self.version}"
 
     @property
     def uri(self) -> str:
@@ -128,6 +134,33 @@ def resolve(ctx: ModelUser, reference: str | None = None) -> RegisteredVersion:
             f"Versions: {', '.join(sorted(versions, key=int)) or 'none'}."
         )
     return _describe(client.get_model_version(name, number))
+
+
+def list_versions() -> list[RegisteredVersion]:
+    """Return all versions of all models of the registry, by name and number.
+
+    Needs `audioml.registry.tracking.tracking` around it.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    names = sorted(model.name for model in _all_pages(client.search_registered_models))
+    found = []
+    for name in names:
+        numbers = [int(v.version) for v in _all_pages(partial(client.search_model_versions, f"name = '{name}'"))]
+        # A search does not say which aliases a version has.
+        found += [_describe(client.get_model_version(name, str(number))) for number in sorted(numbers)]
+    return found
+
+
+def _all_pages(search: Callable[..., Any]) -> Iterator[Any]:
+    token: str | None = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def fetch_checkpoint(ctx: ModelUser, reference: str) -> tuple[RegisteredVersion, Path]:

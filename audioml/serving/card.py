@@ -31,6 +31,8 @@ def make_card(version: RegisteredVersion, description: Description, provenance: 
           the version was registered without that metric
         - `metrics`: all others of the test set; those of single labels as ``f1/<label>``
         - `trained`, `registered`: ISO 8601 in UTC, empty where it is not known
+        - `withdrawn`: where recordings behind it were withdrawn since: how many, of which split, when, by whom and why;
+          else None
         - `lineage`: run, data set, commit, version of audioml, digest of the package
     """
     task, features = description.task, description.features["params"]
@@ -40,7 +42,7 @@ def make_card(version: RegisteredVersion, description: Description, provenance: 
     } or dict(version.metrics)
     lineage = asdict(provenance)
     times = {name: lineage.pop(name) for name in ("trained", "registered")}
-    confidence = lineage.pop("confidence")
+    confidence, withdrawn = lineage.pop("confidence"), lineage.pop("withdrawn")
     return {
         "name": version.name,
         "version": version.version,
@@ -54,6 +56,7 @@ def make_card(version: RegisteredVersion, description: Description, provenance: 
         "headline": _headline(primary_of(load_plugin("tasks", task["name"]), section), metrics, confidence),
         "metrics": {name: value for name, value in metrics.items() if name not in INTERVAL},
         **times,
+        "withdrawn": withdrawn,
         "lineage": {**lineage, "package_digest": version.package_digest},
     }
 

@@ -11,11 +11,12 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from audioml.errors import RegistryError, ServiceError
 from audioml.params import ServingParams
 from audioml.registry.tracking import RegistryWatch, tracking
+from audioml.registry.training_sets import find_mark
 from audioml.registry.versions import parse_reference, resolve
 from audioml.registry.workspace import ModelUser
 from audioml.serving.model import LoadedModel, load_model
@@ -118,6 +119,8 @@ class LiveModels:
             self._watch.remember()
             for role, version in found.items():
                 self._take(role, version)
+            for role in self._models:
+                self._renew_card(role)
 
     def _follow(self) -> None:
         problem = ""
@@ -163,6 +166,17 @@ class LiveModels:
             return
         self.refused.pop(role, None)
         self._put(role, model)
+
+    def _renew_card(self, role: str) -> None:
+        """Say on a model's card what was withdrawn of its recordings since it was loaded."""
+        model = self._models[role]
+        if model.card is None:
+            return
+        mark = find_mark(model.name, model.version)
+        if mark != model.card.get("withdrawn"):
+            # It stays where it is, and is no other version.
+            renewed = replace(model, card={**model.card, "withdrawn": mark})
+            self._models = {name: renewed if each is model else each for name, each in self._models.items()}
 
     def _put(self, role: str, model: LoadedModel | None) -> None:
         models = {name: each for name, each in {**self._models, role: model}.items() if each}

@@ -181,6 +181,13 @@ def count_rows(path: Path) -> int:
         return int(file.metadata.num_rows)
 
 
+def read_clip_ids(path: Path) -> list[str]:
+    """Return the ids of all clips of a shard by row, without their bytes. Raises StoreError as `read_clips` does."""
+    with _open(path) as file:
+        ids: list[str] = file.read(columns=["clip_id"])["clip_id"].to_pylist()
+        return ids
+
+
 def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, memory_map=True)

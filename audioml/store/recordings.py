@@ -51,11 +51,17 @@ def move_facts(path: Path, places: Mapping[str, tuple[str, int]]) -> None:
     """Write facts again, with the (shard, row) of clips that are packed elsewhere now, by clip id."""
     facts = read_facts(path)
     old = zip(*(facts[name].to_pylist() for name in ("clip_id", "shard", "row")), strict=True)
-    new = [places.get(clip_id, (shard, row)) for clip_id, shard, row in old]
+    write_facts(path, place_facts(facts, [places.get(clip_id, (shard, row)) for clip_id, shard, row in old]))
+
+
+def place_facts(facts: pa.Table, places: Sequence[tuple[str | None, int | None] | None]) -> pa.Table:
+    """Return facts with the (shard, row) of each row; None is no place."""
     for column, name in enumerate(("shard", "row")):
-        index = facts.schema.get_field_index(name)
-        facts = facts.set_column(index, SCHEMA.field(name), pa.array([p[column] for p in new], SCHEMA.field(name).type))
-    write_facts(path, facts)
+        index, kind = facts.schema.get_field_index(name), SCHEMA.field(name).type
+        facts = facts.set_column(
+            index, SCHEMA.field(name), pa.array([place and place[column] for place in places], kind)
+        )
+    return facts
 
 
 def write_listing(path: Path, records: Iterable[Sequence[Any]]) -> None:

@@ -9,11 +9,12 @@ import yaml
 
 import audioml
 from audioml.errors import StepError
-from audioml.orchestration.dvc import decide, init_dvc, record_step, render_dvc_yaml, restore_step
+from audioml.orchestration.dvc import decide, init_dvc, record_step, render_dvc_yaml, render_workspace, restore_step
 from audioml.params import FILE_NAME, parse_params
 from audioml.pipeline.context import Context
 from audioml.pipeline.fingerprint import note_start
 from audioml.pipeline.graph import STEPS, find_step
+from audioml.store.withdrawn import WITHDRAWN, Withdrawal, Withdrawn, write_withdrawn
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -92,6 +93,21 @@ def test_a_layout_without_source_renders_no_source(raw):
     without = {**raw, "data": {"layout": "spoken_commands", "source": None}}
     assert "${data.source}" in render_dvc_yaml(parse_params(raw))
     assert "${data.source}" not in render_dvc_yaml(parse_params(without))
+
+
+def test_the_list_of_withdrawn_recordings_is_an_input_once_it_is_there(ctx):
+    assert WITHDRAWN not in render_workspace(ctx)
+    write_withdrawn(ctx.path(WITHDRAWN), Withdrawn())
+    with pytest.raises(StepError, match="audioml render"):
+        decide(ctx)
+    ctx.path("dvc.yaml").write_text(render_workspace(ctx))
+    assert decision(ctx, "ingest").run
+    make_outputs(ctx, "ingest")
+    record_step(ctx, find_step("ingest"))
+    assert not decision(ctx, "ingest").run
+    entry = Withdrawal("a.wav", "a" * 64, ("a" * 64,), "2026-11-22T10:00:00+00:00", "ann", "consent")
+    write_withdrawn(ctx.path(WITHDRAWN), Withdrawn((entry,)))
+    assert decision(ctx, "ingest").reasons == ("input modified: withdrawn.json",)
 
 
 def test_a_recorded_step_is_up_to_date_for_us_and_for_dvc(ctx):

@@ -7,8 +7,18 @@ import pandas as pd
 import pytest
 
 from audioml.pipeline import package_clips
-from audioml.pipeline.package_clips import MAX_GOLDEN_BYTES, choose_golden, iter_reference, read_example, read_golden
-from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits, write_splits
+from audioml.pipeline.context import Context
+from audioml.pipeline.package_clips import (
+    MAX_GOLDEN_BYTES,
+    choose_golden,
+    iter_reference,
+    list_training_clips,
+    read_example,
+    read_golden,
+)
+from audioml.store.features import open_features
+from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits, write_manifest, write_splits
+from audioml.store.training_clips import read_training_clips, write_training_clips
 
 from .steps._train_space import make_workspace
 
@@ -50,7 +60,7 @@ def test_without_validation_they_are_of_training(tmp_path: Path) -> None:
     ctx = make_workspace(tmp_path)
     write_splits(ctx.path(SPLITS), read_splits(ctx.path(SPLITS)).assign(split="train"))
     assert len(read_golden(ctx, [])) == 8
-    assert read_example(ctx, []) == read_golden(ctx, [])[0][1]
+    assert read_example(ctx, []) == read_golden(ctx, [])[0]
 
 
 def test_reference_is_of_training_and_validation_and_names_groups(
@@ -74,3 +84,26 @@ def test_reference_is_of_training_and_validation_and_names_groups(
         (clip.group, manifest.loc[clip.clip_id, "label"]) for clip in iter_reference(replace(ctx, params=grouped), [])
     }
     assert len({group for group, _ in labels}) == 2
+
+
+def test_the_clips_behind_a_model_are_those_that_had_features(tmp_path: Path) -> None:
+    ctx = make_workspace(tmp_path)
+    features = open_features(ctx.path("features"))
+    manifest, splits = read_manifest(ctx.path(MANIFEST)), read_splits(ctx.path(SPLITS))
+    without_features = "f" * 64
+    write_manifest(
+        ctx.path(MANIFEST), pd.concat([manifest, manifest.iloc[:1].assign(clip_id=without_features, path="x.wav")])
+    )
+    write_splits(ctx.path(SPLITS), pd.concat([splits, splits.iloc[:1].assign(clip_id=without_features)]))
+    example, golden = read_example(ctx, []), read_golden(ctx, [])
+    write_training_clips(ctx.path("t.parquet"), list_training_clips(ctx, features, {example[0], *dict(golden)}))
+    clips = read_training_clips([ctx.path("t.parquet")])
+    assert clips["path"].tolist() == manifest["path"].tolist()
+    assert dict(zip(clips["clip_id"], clips["split"], strict=True)) == splits.set_index("clip_id")["split"].to_dict()
+    assert set(clips["features"]) == {"a.arrow"}
+    assert clips["group"].isna().all()
+    assert set(clips.loc[clips["packaged"], "clip_id"]) == {example[0], *dict(golden)}
+
+    by_format = ctx.params.split.model_copy(update={"group": "format"})
+    grouped = Context(ctx.workspace, ctx.params.model_copy(update={"split": by_format}))
+    assert set(list_training_clips(grouped, features, [])["group"]) == {"WAV"}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from audioml.errors import RegistryError, ServiceError, StoreError
@@ -13,7 +14,8 @@ from audioml.params import ServingParams
 from audioml.pipeline.context import Context
 from audioml.registry.package import save_package
 from audioml.registry.runs import training_run
-from audioml.registry.versions import register_package
+from audioml.registry.training_sets import Learner, mark_withdrawn
+from audioml.registry.versions import register_package, resolve
 from audioml.registry.workspace import ModelUser
 from audioml.serving.live import CANARY, PRIMARY, SHADOW, LiveModels, Refusal
 from audioml.serving.model import LoadedModel, load_model
@@ -68,6 +70,24 @@ def test_follows_aliases(registered: Context, versions: Callable[..., None]) -> 
     versions(champion=1)
     models.look()
     assert serving(models) == {PRIMARY: 1, CANARY: 2}
+
+
+def test_a_card_says_what_was_withdrawn_while_its_model_serves(
+    registered: Context, versions: Callable[..., None]
+) -> None:
+    versions(champion=2)
+    models = LiveModels(registered, load_model(registered))
+    assert models.primary.card is not None
+    assert models.primary.card["withdrawn"] is None
+    clips = pd.DataFrame({"path": ["a.wav"], "split": ["train"]})
+    learner = Learner(resolve(registered, "tones/2"), clips)
+    mark_withdrawn([learner], time="2026-11-22T10:00:00+00:00", by="ann", reason="consent")
+    before = models.primary
+    models.look()
+    card = models.primary.card
+    assert (card["withdrawn"]["train"], card["withdrawn"]["reason"]) == (1, "consent")
+    assert models.primary.predictor is before.predictor
+    assert models.swaps == 0
 
 
 def test_a_version_stays_that_is_named_by_its_number(registered: Context, versions: Callable[..., None]) -> None:

@@ -26,6 +26,7 @@ from audioml.pipeline.examination import Examiner
 from audioml.pipeline.ingest_job import IngestJob, find_segmenter
 from audioml.pipeline.ingest_listing import Listing
 from audioml.pipeline.step import Item
+from audioml.pipeline.withdrawal import mark_withdrawn, repack_without
 from audioml.store.clips import FOLDER, Packer
 from audioml.store.locks import hold_lock
 from audioml.store.manifest import (
@@ -37,12 +38,13 @@ from audioml.store.manifest import (
     write_quarantine,
 )
 from audioml.store.recordings import build_facts, read_facts, write_facts
+from audioml.store.withdrawn import REASON as WITHDRAWN_REASON
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-NO_FAULT = frozenset({"conflicting_labels", "duplicate", "silent", UNLABELLED, UNPARTITIONED})
+NO_FAULT = frozenset({"conflicting_labels", "duplicate", "silent", UNLABELLED, UNPARTITIONED, WITHDRAWN_REASON})
 """Reasons that say nothing against the recording itself."""
 
 
@@ -74,7 +76,7 @@ def _work(job: IngestJob, item: Item) -> None:
     packed = job.packed_before()
     packer = Packer(job.ctx.path(FOLDER), ingest.shard_mb * 1e6, ingest.shard_s)
     rows: list[dict[str, Any]] = []
-    examiner = Examiner(job.data, job.ctx.source, find_segmenter(job.ctx), job.marker_path(item))
+    examiner = Examiner(job.data, job.ctx.source, find_segmenter(job.ctx), job.marker_path(item), job.withdrawn)
     for fact, clip in examiner.examine(Record(*entry) for entry in item.payload["records"]):
         if clip is not None and clip.clip_id not in packed:
             packer.add(clip, fact["duration_s"])
@@ -125,6 +127,52 @@ def _collect(job: IngestJob) -> dict[str, Any]:
             f"ingest: {len(lost)} of {len(job.records)} recordings, such as {lost[0]}, lost their packed shards while "
             "it ran. Plan it anew: audioml run ingest"
         )
+    facts = repack_without(ctx.path(FOLDER), mark_withdrawn(facts, job.withdrawn), job.withdrawn)
+    summary = _settle(job, facts)
+    write_facts(job.known_path, facts)
+    job.close_plan()
+    job.clean_up(_shards_of(facts))
+    return summary
+
+
+def leave_out(ctx: Context) -> dict[str, Any] | None:
+    """Take what was withdrawn since the last ingest out of the data set, without looking at the source.
+
+    The manifest, the quarantine and the packed shards are then what the next ingest of the same listing makes.
+
+    Returns
+    -------
+    As `collect`; None where too little is known here (a fresh clone, or shards that are gone): then ingest does it.
+
+    Raises
+    ------
+    DatasetError
+        When no clip is left.
+    """
+    with hold_lock(ctx.state / "locks" / "manifest"):
+        job = IngestJob(ctx)
+        if not (job.ingested_path.exists() and job.known_path.exists() and ctx.path(MANIFEST).exists()):
+            return None
+        job = IngestJob(ctx, Listing.read(job.ingested_path))
+        if {record.path for record in job.records if not record.problem} - set(job.known["path"].to_pylist()):
+            return None
+        facts = repack_without(ctx.path(FOLDER), mark_withdrawn(job.known, job.withdrawn), job.withdrawn)
+        summary = _settle(job, facts)
+        write_facts(job.known_path, facts)
+        for shard in _shards_of(job.known) - _shards_of(facts):
+            (ctx.path(FOLDER) / shard).unlink()
+        return summary
+
+
+def _shards_of(facts: pa.Table) -> set[str]:
+    return set(facts["shard"].drop_null().to_pylist())
+
+
+def _settle(job: IngestJob, facts: pa.Table) -> dict[str, Any]:
+    """Judge what is known, write the manifest and the quarantine, and return the summary of the step."""
+    import pyarrow as pa
+
+    ctx = job.ctx
     good, quarantine = _judge(job.records, facts)
     _check_share(ctx, job.listing, quarantine, len(good))
 
@@ -135,9 +183,6 @@ def _collect(job: IngestJob) -> dict[str, Any]:
     write_quarantine(ctx.path(QUARANTINE), build_quarantine(quarantine))
     columns = _columns(job.records, good["record"].tolist())
     write_manifest(ctx.path(MANIFEST), build_manifest(facts.take(pa.array(good["fact"])), columns))
-    write_facts(job.known_path, facts)
-    job.close_plan()
-    job.clean_up(set(facts["shard"].drop_null().to_pylist()))
     return {
         **({"partition": job.listing.scope} if job.listing.scope else {}),
         "clips": len(good),

@@ -10,8 +10,10 @@ from audioml.pipeline.step import Item
 from audioml.registry.names import flatten_metrics
 from audioml.registry.promotion import crown_first
 from audioml.registry.tracking import tracking
+from audioml.registry.training_sets import keep_training_set
 from audioml.registry.versions import register_package, resolve
 from audioml.store.files import read_json, write_json
+from audioml.store.training_clips import TRAINING_CLIPS
 
 PACKAGE, RUN, METRICS = "models/package", "models/run.json", "reports/metrics.json"
 REGISTERED = "models/registered.json"
@@ -24,12 +26,15 @@ def plan(ctx: Context) -> list[Item]:
 
 
 def work(ctx: Context, item: Item) -> dict[str, Any]:
-    """Register the package. One that is registered already keeps its version; the first is champion if gates let it."""
+    """Register the package and the clips behind it, once; the first version is champion if gates let it."""
     package = ctx.require(PACKAGE, made_by="train")
+    clips = ctx.require(TRAINING_CLIPS, made_by="train")
     run_id: str = read_json(ctx.require(RUN, made_by="train"))["run_id"]
     metrics = flatten_metrics(read_json(ctx.require(METRICS, made_by="evaluate")))
     with tracking(ctx):
-        number = register_package(ctx, package, run_id, metrics, crown=False).version
+        registered = register_package(ctx, package, run_id, metrics, crown=False)
+        keep_training_set(registered, clips)
+        number = registered.version
     why_not = crown_first(ctx, number)
     with tracking(ctx):
         version = asdict(resolve(ctx, f"{ctx.model_name}@{number}"))

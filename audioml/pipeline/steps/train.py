@@ -22,16 +22,17 @@ from numpy.typing import NDArray
 
 from audioml.params import Params
 from audioml.pipeline.context import Context
-from audioml.pipeline.package_clips import iter_reference, read_example, read_golden
+from audioml.pipeline.package_clips import iter_reference, list_training_clips, read_example, read_golden
 from audioml.pipeline.packaging import describe, judge_held_out
 from audioml.pipeline.step import Item
-from audioml.pipeline.transfer_source import TAG, describe_source, look_up_source, read_source, source_path
+from audioml.pipeline.transfer_source import describe_source, look_up_source, read_source, source_path
 from audioml.pipeline.variants import choose_variant, describe_variants, make_variants, summarize_variants
 from audioml.store.code_version import code_version
 from audioml.store.features import INDEX, open_features
 from audioml.store.files import hash_file, hash_json, read_json, write_json
 from audioml.store.manifest import MANIFEST, SPLITS, read_manifest, read_splits
 from audioml.store.parts import PARTS, Part, join_outputs, list_parts, splits_of, write_outputs
+from audioml.store.training_clips import INIT_FROM_TAG, TRAINING_CLIPS, write_training_clips
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +125,7 @@ def _train(ctx: Context, key: str, state: Path, part: Part | None, *, first: boo
     with training_run(ctx, known, *([str(part)] if part else [])) as tracker:
         write_json(state / STATE_RUN, {"run_id": tracker.run_id})
         if source is not None:
-            tracker.set_tags({TAG: describe_source(ctx)["model"]})
+            tracker.set_tags({INIT_FROM_TAG: describe_source(ctx)["model"]})
         result = fit(*inputs, tracker, source)
         best = dict(result.best)
         tracker.log_metrics({f"best_{k}": v for k, v in best.items() if k.startswith("val_")}, step=int(best["epoch"]))
@@ -156,7 +157,7 @@ def _train(ctx: Context, key: str, state: Path, part: Part | None, *, first: boo
 
 
 def collect(ctx: Context) -> dict[str, Any]:
-    """Write `models/`: the best epoch's weights, the ONNX file, the package, the parts' outputs and `run.json`."""
+    """Write `models/`: the best epoch's weights, ONNX file, package, its clips, the parts' outputs and `run.json`."""
     import torch
 
     from audioml.errors import StepError
@@ -181,17 +182,21 @@ def collect(ctx: Context) -> dict[str, Any]:
     variants = make_variants(ctx, features, network, examples, description, state)
     served = choose_variant(variants, export)
     save_weights(network, describe_network(ctx.params, result["targets"]), ctx.path(CHECKPOINT))
+    quarantined = list(features.quarantined)
+    example, golden = read_example(ctx, quarantined), read_golden(ctx, quarantined)
     save_package(
         ctx.path(PACKAGE),
         onnx=served.path,
         variants={variant.name: variant.path for variant in variants if variant.accepted and variant is not served},
         stream=_export_stream(network, examples, served.description, state),
         description=served.description.as_dict(),
-        example_audio=read_example(ctx, list(features.quarantined)),
-        golden=read_golden(ctx, list(features.quarantined)),
+        example_audio=example[1],
+        golden=golden,
         reference=iter_reference(ctx, list(features.quarantined)),
         checkpoint=None if is_fitted(ctx.params) else ctx.path(CHECKPOINT),
     )
+    clips = list_training_clips(ctx, features, {example[0], *dict(golden)})
+    write_training_clips(ctx.path(TRAINING_CLIPS), clips)
     run = {**result["run"], "targets": result["targets"], **described, "onnx_max_error": error}
     write_json(ctx.path(RUN), run | describe_variants(variants, served, export.max_loss))
     write_json(state / COLLECTED, {"onnx_max_error": error, "export": export.model_dump(mode="json")})

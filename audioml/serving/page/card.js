@@ -26,6 +26,7 @@ export function showCard(card) {
     ["network", card.network],
     ["trained", card.trained && date(card.trained)],
     ["registered", card.registered && date(card.registered)],
+    ["withdrawn", card.withdrawn && describeWithdrawn(card.withdrawn)],
   ].filter(([, value]) => value);
   return [
     headline && showHeadline(headline),
@@ -53,6 +54,10 @@ function showHeadline({ metric, value, low, high, n, confidence }) {
     parts.push(make("p", { className: "quiet" }, `${level}${write(low)} to ${write(high)}${clips}`));
   }
   return make("div", {}, parts);
+}
+
+function describeWithdrawn({ recordings, train, time, reason }) {
+  return `${number(recordings)} recordings behind it, ${number(train)} of them trained on (${date(time)}: ${reason})`;
 }
 
 function describeLineage(lineage) {

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -13,7 +14,11 @@ from audioml.pipeline.graph import find_step
 from audioml.pipeline.runner import collect_step, run_step
 from audioml.registry.package import package_digest, save_package
 from audioml.registry.server import find_server
+from audioml.registry.tracking import tracking
+from audioml.registry.training_sets import read_training_set
+from audioml.registry.versions import resolve
 from audioml.store.files import read_json, write_json
+from audioml.store.training_clips import TRAINING_CLIPS, write_training_clips
 
 
 @pytest.fixture
@@ -37,6 +42,8 @@ def write_outputs(ctx: Context, tone_model: tuple[Path, dict[str, Any]], audio: 
     save_package(package, onnx=tone_model[0], description=tone_model[1], example_audio=audio)
     write_json(ctx.path("models/run.json"), {"run_id": "a" * 32})
     write_json(ctx.path("reports/metrics.json"), {"test": {"accuracy": 0.75}})
+    row = {"clip_id": "c" * 64, "path": "a.wav", "start_s": 0.0, "group": None, "split": "train", "features": "f"}
+    write_training_clips(ctx.path(TRAINING_CLIPS), pd.DataFrame([row | {"packaged": True}]))
     return package
 
 
@@ -69,4 +76,8 @@ def test_registers_once_and_leaves_no_server(
     content = ctx.path("models/registered.json").read_bytes()
     run_step(ctx, find_step("register"))
     assert ctx.path("models/registered.json").read_bytes() == content
+    with tracking(ctx):
+        clips = read_training_set(ctx, resolve(ctx))
+    assert clips is not None
+    assert clips["path"].tolist() == ["a.wav"]
     assert find_server(ctx.state) is None

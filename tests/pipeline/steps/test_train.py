@@ -22,6 +22,7 @@ from audioml.pipeline.transfer_source import describe_source, look_up_source, so
 from audioml.store.features import open_features
 from audioml.store.files import hash_file, read_json, write_json
 from audioml.store.manifest import SPLITS, read_splits
+from audioml.store.training_clips import TRAINING_CLIPS, read_training_clips
 from audioml.training.network import build_network
 from audioml.training.tracker import MemoryTracker
 from audioml.training.transfer import describe_network, save_weights
@@ -95,6 +96,9 @@ def test_writes_model_package_and_run(tmp_path: Path, runs: Runs) -> None:
     assert package["clean"] == [{"name": "remove_dc", "params": {}}]
     assert package["audio"] == "audio 00"
     assert runs.metrics[run["best_epoch"]]["best_val_loss"] == run["metrics"]["val_loss"]
+    clips = read_training_clips([ctx.path(TRAINING_CLIPS)])
+    assert clips["split"].value_counts().to_dict() == {"train": 20, "validation": 10}
+    assert clips["packaged"].sum() == 9
     # What the validation clips teach after the fit is part of the package.
     assert package["temperature"] != 1
     shape = tuple(package.pop("input_shape"))
