@@ -15,7 +15,7 @@ import httpx
 from audioml.errors import ServiceError
 
 POLL_INTERVAL_S = 0.25
-REQUEST_TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_S = 60.0
 WARM_UP_TIMEOUT_S = 0.5
 """Enough for the request to arrive; the server goes on with it alone."""
 PAGE_SIZE = 100

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from audioml.inference.reference import MEASURE_TYPES
 from audioml.serving.prediction_log import FOLDER, LOCK, SCHEMA
 from audioml.store.files import write_atomic
 from audioml.store.locks import hold_lock
 
-COLUMNS = [name for name in SCHEMA.names if name != "audio"]
+COLUMNS = [name for name in SCHEMA.names if name not in ("audio", *MEASURE_TYPES)]
 
 
 def find_request(state: Path, request_id: str) -> list[dict[str, Any]]:
@@ -42,7 +43,8 @@ def forget_audio(state: Path, sha256s: Collection[str]) -> int:
                 continue
             audio = pc.if_else(kept, pa.scalar(None, pa.binary()), table["audio"])
             with write_atomic(path) as temporary:
-                pq.write_table(table.set_column(table.num_columns - 1, "audio", audio), temporary, compression="zstd")
+                place = table.schema.get_field_index("audio")
+                pq.write_table(table.set_column(place, "audio", audio), temporary, compression="zstd")
             forgotten += rows
     return forgotten
 
