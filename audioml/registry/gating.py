@@ -28,7 +28,8 @@ from audioml.registry.package import ARTIFACTS
 from audioml.registry.paired import read_scores, read_test_clips
 from audioml.registry.versions import RegisteredVersion
 from audioml.registry.workspace import Workspace
-from audioml.store.files import hash_json
+from audioml.store.files import hash_file, hash_json
+from audioml.store.manifest import MANIFEST, SPLITS
 from audioml.training.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ ADDRESS = re.compile(r"http://[0-9.]+:[0-9]+")
 SERVING = {"serving": {"log_share": 0.0, "poll_s": 3600.0}}
 """A server that is only tried: what it is asked is nobody's request, and it follows no alias."""
 END_S = 20.0
+JUDGED_BY = (MANIFEST, SPLITS, "reports/validation.json")
+"""Files of the workspace that gates look at."""
 PACKAGE = "package"
 """What a version fails that cannot be fetched: no gate is asked then."""
 
@@ -89,7 +92,7 @@ def judge(
     champion: RegisteredVersion | None,
     comparison: Mapping[str, Any],
 ) -> Judgement:
-    """Return what the gates say of a challenger: what they said before, if nothing has changed since, or anew.
+    """Return what the gates say of a challenger: that all let it pass, if they said so of the same before, or anew.
 
     Needs `audioml.registry.tracking.tracking` around it.
 
@@ -104,17 +107,19 @@ def judge(
     comparison
         What `audioml.registry.comparison` found.
     """
+    files = [ctx.path(path) for path in JUDGED_BY]
     settings = hash_json(
         [
             ctx.params.model_dump(mode="json", include={"registry", "evaluate", "split", "seed"}),
+            [hash_file(path) if path.exists() else None for path in files],
             comparison["paired"],
-            challenger.package_digest,
-            champion and champion.package_digest,
+            *([side.package_digest, repr(sorted(side.metrics.items()))] for side in (challenger, champion) if side),
         ]
     )
     against = champion.version if champion else None
     known = read_judgement(client.get_model_version(challenger.name, str(challenger.version)))
-    if known and (known.settings, known.champion) == (settings, against):
+    # What failed is tried again: a server that did not start may start now.
+    if known and not known.failed and (known.settings, known.champion) == (settings, against):
         return known
     results = tuple(_ask_all(ctx, challenger, champion, comparison))
     judgement = Judgement(against, settings, results)

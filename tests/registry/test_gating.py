@@ -193,6 +193,25 @@ def test_other_gates_are_asked_anew(ctx: Context, register: Callable[..., int]) 
     assert list(verdicts(compare(ctx, version))) == ["validation", "leakage"]
 
 
+def test_what_the_gates_look_at_has_changed(
+    ctx: Context, register: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = limit_gates(ctx, "validation")
+    version, report = register(), ctx.path("reports/validation.json")
+    passed = report.read_text()
+    report.unlink()
+    assert verdicts(compare(ctx, version)) == {"validation": False}
+    report.write_text(passed)
+    assert verdicts(compare(ctx, version)) == {"validation": True}
+    with monkeypatch.context() as patched:
+        patched.setattr(gating, "_ask", lambda *_: pytest.fail("asked again"))
+        assert verdicts(compare(ctx, version)) == {"validation": True}
+    failed = json.loads(passed)
+    failed["success"] = failed["checks"][0]["success"] = False
+    report.write_text(json.dumps(failed))
+    assert verdicts(compare(ctx, version)) == {"validation": False}
+
+
 def test_a_package_that_is_gone_passes_no_gate(ctx: Context, register: Callable[..., int]) -> None:
     version = register()
     client = mlflow.MlflowClient()
